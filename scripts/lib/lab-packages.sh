@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# `scripts/lab prepare`: the host packages, and the Debian packages that are unpacked into the cache (a ppc64le kernel,
+# busybox, and a Rust compiler with its ppc64le standard library). Sourced by scripts/lab after common.sh.
+#
+# The unpacked packages come through an apt configuration of our own inside the cache, made from the machine's own
+# sources: adding ppc64el to the machine's dpkg would make every later apt run on it fetch a second architecture, and the
+# two Rust standard libraries cannot be installed side by side anyway.
+
+: "${repo:?}" "${cache:?}"
+
+# Raised when what is unpacked, or how, changes: an older cache then counts as not prepared.
+LAB_FORMAT=1
+
+HOST_PACKAGES=(
+	cpio
+	gcc-powerpc64le-linux-gnu
+	gzip
+	libc6-dev-ppc64el-cross
+	qemu-system-data
+	qemu-system-ppc
+	qemu-user-static
+)
+
+# The toolchain of the lab is the oldest one the crate supports, so that the real-kernel tests hold up that promise too.
+rust_series() {
+	sed -n 's/^rust-version = "\([0-9]*\.[0-9]*\).*"$/\1/p' "$repo/Cargo.toml"
+}
+
+# lab_part NAME: one value of the stamp, the list of what is unpacked and where.
+lab_part() {
+	sed -n "s/^$1=//p" "$cache/lab.stamp"
+}
+
+missing_host_packages() {
+	local package
+	for package in "$@"; do
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+	done
+}
+
+lab_ready() {
+	[[ -e $cache/lab.stamp ]] || return 1
+	[[ $(lab_part format) == "$LAB_FORMAT" && $(lab_part rust_series) == "$(rust_series)" ]] || return 1
+	local part
+	for part in kernel busybox rust; do
+		[[ -d $cache/$(lab_part "$part") ]] || return 1
+	done
+	[[ -z $(missing_host_packages "${HOST_PACKAGES[@]}") ]]
+}
+
+install_host_packages() {
+	local missing
+	mapfile -t missing < <(missing_host_packages "$@")
+	[[ ${#missing[@]} -gt 0 ]] || return 0
+	say "installing with apt: ${missing[*]}"
+	local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
+	local log=$cache/apt-install.log
+	# The lists may be absent (a fresh container) or name versions that the mirror no longer has.
+	as_root "${apt[@]}" install --no-install-recommends "${missing[@]}" >"$log" 2>&1 && return 0
+	{ as_root "${apt[@]}" update && as_root "${apt[@]}" install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 ||
+		skip "apt could not install ${missing[*]} (see $log)."
+}
+
+# The machine's Debian sources, asked of apt rather than read from files: it knows both file formats and all the places.
+write_private_apt() {
+	local dir=$cache/apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	local options="arch=$host_arch,ppc64el"
+	[[ ! -e $keyring ]] || options+=" signed-by=$keyring"
+	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
+	: >"$dir/status"
+	local format="\$(ORIGIN)|deb [$options] \$(REPO_URI) \$(RELEASE) \$(COMPONENT)"
+	local sources
+	sources=$(apt-get indextargets --format "$format" 'Created-By: Packages')
+	# Sources of other origins have nothing for us. Before the machine's first "apt-get update" no origin is known.
+	if grep -q '^Debian|' <<<"$sources"; then
+		sources=$(grep '^Debian|' <<<"$sources")
+	fi
+	cut -d '|' -f 2- <<<"$sources" | sort -u >"$dir/sources.list"
+	[[ -s $dir/sources.list ]] || skip "apt has no package sources configured on this machine."
+	cat >"$dir/apt.conf" <<-EOF
+		#clear APT::Architectures;
+		APT::Architectures { "$host_arch"; "ppc64el"; };
+		// The unprivileged download user cannot enter a home directory.
+		APT::Sandbox::User "root";
+		Acquire::Languages "none";
+		Dir::Cache "$dir/cache";
+		Dir::Etc::sourcelist "$dir/sources.list";
+		Dir::Etc::sourceparts "-";
+		Dir::State "$dir/state";
+		Dir::State::status "$dir/status";
+	EOF
+}
+
+private_apt() {
+	local tool=$1
+	shift
+	"$tool" -c "$cache/apt/apt.conf" "$@"
+}
+
+# versions PACKAGE:ARCH: newest first.
+versions() {
+	private_apt apt-cache madison "$1" 2>/dev/null | awk -F ' *[|] *' '{ print $2 }'
+}
+
+dependencies() {
+	private_apt apt-cache depends --no-recommends --no-suggests "$1" | sed -n 's/^ *Depends: \([^<]*\)$/\1/p'
+}
+
+# unpack NAME PACKAGE[=VERSION]…: downloads the packages and unpacks them as $cache/NAME. The rename comes last, so a
+# folder of that name is always whole.
+unpack() {
+	local name=$1
+	shift
+	[[ ! -d $cache/$name ]] || return 0
+	say "downloading $*"
+	local temp
+	temp=$(mktemp -d "$cache/unpacking.XXXXXX")
+	mkdir "$temp/debs" "$temp/tree"
+	(cd "$temp/debs" && private_apt apt-get -q download "$@") >"$temp/log" 2>&1 || {
+		cat "$temp/log" >&2
+		rm -rf "$temp"
+		skip "apt could not download $*."
+	}
+	local deb
+	for deb in "$temp"/debs/*.deb; do
+		dpkg-deb --extract "$deb" "$temp/tree"
+	done
+	mv -T "$temp/tree" "$cache/$name"
+	rm -rf "$temp"
+}
+
+# Debian's rustc finds its libraries in the system's folder, which is not where they are here. The wrapper finds them from
+# its own place, so the cache may be moved.
+write_rust_wrappers() {
+	local root=$1 tool
+	mkdir -p "$root/bin"
+	for tool in rustc rustdoc; do
+		cat >"$root/bin/$tool.new" <<-'EOF'
+			#!/bin/sh
+			root=$(cd "$(dirname "$0")/.." && pwd)
+			LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+			export LD_LIBRARY_PATH
+			exec "$root/usr/bin/${0##*/}" "$@"
+		EOF
+		chmod +x "$root/bin/$tool.new"
+		mv "$root/bin/$tool.new" "$root/bin/$tool"
+	done
+}
+
+prepare_rust() {
+	local series candidate version="" others
+	series=$(rust_series)
+	others=$(versions libstd-rust-web-dev:ppc64el)
+	while read -r candidate; do
+		if [[ $candidate == "$series".* ]] && grep -qxF "$candidate" <<<"$others"; then
+			version=$candidate
+			break
+		fi
+	done < <(versions "rustc-web:$host_arch")
+	[[ -n $version ]] || skip "Debian's rustc-web $series was not found for both $host_arch and ppc64el."
+	local driver="libstd-rust-web-$series:$host_arch" llvm
+	llvm=$(dependencies "$driver" | grep '^libllvm') || die 1 "$driver does not say which LLVM it needs."
+	# LLVM's own libraries are ordinary ones, shared with much else: the system's packages serve.
+	mapfile -t others < <(dependencies "$llvm:$host_arch" | sed 's/:.*//')
+	install_host_packages "${others[@]}"
+	rust="rust-$version"
+	unpack "$rust" "rustc-web:$host_arch=$version" "$driver=$version" "libstd-rust-web-dev:$host_arch=$version" \
+		"libstd-rust-web-dev:ppc64el=$version" "$llvm:$host_arch"
+	write_rust_wrappers "$cache/$rust"
+	"$cache/$rust/bin/rustc" --version >/dev/null || die 1 "the unpacked rustc in $cache/$rust does not run."
+}
+
+prepare_kernel() {
+	local image
+	image=$(dependencies linux-image-powerpc64le:ppc64el | grep -m 1 '^linux-image-') ||
+		skip "no Debian kernel for ppc64le was found among the machine's package sources."
+	image=${image%%:*}
+	kernel_release=${image#linux-image-}
+	kernel_release=${kernel_release%-unsigned}
+	kernel_version=$(versions "$image:ppc64el" | head -n 1)
+	kernel="kernel-${kernel_release}_$kernel_version"
+	unpack "$kernel" "$image:ppc64el=$kernel_version"
+}
+
+prepare_busybox() {
+	local version
+	version=$(versions busybox-static:ppc64el | head -n 1)
+	[[ -n $version ]] || skip "busybox-static for ppc64el was not found among the machine's package sources."
+	busybox="busybox-${version//:/_}"
+	unpack "$busybox" "busybox-static:ppc64el=$version"
+}
+
+lab_prepare() {
+	! lab_ready || return 0
+	type -P apt-get dpkg-deb >/dev/null ||
+		skip "the lab is made of Debian packages, and this machine has no apt."
+	# Two checkouts, or two terminals, may share the cache.
+	exec {lock}>"$cache/lab.lock"
+	flock "$lock"
+	! lab_ready || return 0
+	rm -f "$cache/lab.stamp"
+	rm -rf "$cache"/unpacking.*
+
+	local host_arch kernel kernel_release kernel_version busybox rust
+	host_arch=$(dpkg --print-architecture)
+	install_host_packages "${HOST_PACKAGES[@]}"
+	write_private_apt
+	say "reading the package lists for ppc64el"
+	# One suite of several may be out of step on its mirror; what counts is whether the packages are found below.
+	private_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
+		say "apt could not read every list (see $cache/apt-update.log); going on with those it could."
+	prepare_kernel
+	prepare_busybox
+	prepare_rust
+
+	cat >"$cache/lab.stamp.new" <<-EOF
+		format=$LAB_FORMAT
+		kernel=$kernel
+		kernel_release=$kernel_release
+		kernel_version=$kernel_version
+		busybox=$busybox
+		rust=$rust
+		rust_series=$(rust_series)
+	EOF
+	mv "$cache/lab.stamp.new" "$cache/lab.stamp"
+	exec {lock}>&-
+	say "ready: Linux $kernel_release ($kernel_version), $rust, in $cache"
+}
