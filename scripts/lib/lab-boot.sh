@@ -68,16 +68,20 @@ build_initramfs() {
 # follow DESCRIPTOR: hands the program's lines on as they come, and leaves in $reached how far the boot got (nothing,
 # begin, end, finished), in $status the program's exit status and in $oops whether the kernel fell over.
 follow() {
-	local line rest newline eof="" remaining
+	local line rest newline eof="" remaining ended
 	while [[ -z $eof && $reached != finished ]]; do
 		remaining=$((deadline - SECONDS))
 		# A timeout of 0 means something else to read.
 		[[ $remaining -gt 0 ]] || return 0
 		newline=$'\n'
-		if ! IFS= read -r -t "$remaining" -u "$1" line; then
+		ended=0
+		IFS= read -r -t "$remaining" -u "$1" line || ended=$?
+		if [[ $ended -gt 128 ]]; then
+			# Out of time, perhaps in the middle of a line: a sentence follows, so end it. The next round returns.
+			[[ -n $line ]] || return 0
+		elif [[ $ended -ne 0 ]]; then
+			# The last piece before the emulator's end.
 			newline=""
-			# Interrupted by the time limit, or the last piece before the emulator's end.
-			[[ $? -le 128 ]] || return 0
 			eof=yes
 		fi
 		line=${line%$'\r'}
@@ -114,7 +118,13 @@ end_boot() {
 	rm -rf "$work"
 }
 
-# lab_emulator: leaves the command in the array $emulator.
+# A terminal or timeout(1) may signal both the script and its group: the second signal must not cut end_boot short.
+leave() {
+	trap '' HUP INT PIPE TERM
+	exit "$1"
+}
+
+# choose_emulator: leaves the command in the array $emulator.
 choose_emulator() {
 	if [[ -n ${SPAPR_HTAB_EMULATOR:-} ]]; then
 		[[ -x $SPAPR_HTAB_EMULATOR ]] || die $STATUS_CANNOT "SPAPR_HTAB_EMULATOR=$SPAPR_HTAB_EMULATOR is not a program."
@@ -178,10 +188,10 @@ lab_boot() {
 	work=$(mktemp -d)
 	emulator_pid=""
 	trap end_boot EXIT
-	trap 'exit 129' HUP
-	trap 'exit 130' INT
-	trap 'exit 141' PIPE
-	trap 'exit 143' TERM
+	trap 'leave 129' HUP
+	trap 'leave 130' INT
+	trap 'leave 141' PIPE
+	trap 'leave 143' TERM
 	build_initramfs "$work/initramfs" "$@"
 
 	mkdir -p "$cache/log"
