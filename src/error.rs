@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What can go wrong, as one errno for the caller's code and one sentence for a person.
+
+use crate::hpte::{Order, Slot};
+use crate::record::Extent;
+use std::fmt;
+
+/// A positive errno value as Linux numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(i32);
+
+impl Errno {
+    /// Input/output error: what stands in for a failure without a number of its own.
+    pub const EIO: Errno = Errno(libc::EIO);
+
+    /// Takes `-errno` from a callback. Anything that is not one (0, positive, below -4095) counts as EIO.
+    #[must_use]
+    pub fn from_negative(value: i64) -> Errno {
+        match i32::try_from(value) {
+            Ok(number @ -4095..=-1) => Errno(-number),
+            _ => Errno::EIO,
+        }
+    }
+
+    /// The calling thread's `errno`.
+    #[must_use]
+    pub fn last() -> Errno {
+        Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// From a positive errno constant.
+    #[must_use]
+    pub const fn new(number: i32) -> Errno {
+        Errno(number)
+    }
+
+    /// The positive number.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+/// Which direction a kernel fd was opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To save.
+    Read,
+    /// To load.
+    Write,
+}
+
+/// Where in a body the reader was: what a person needs to find the spot in a captured stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// Records of this body read in full before this one.
+    pub record: u64,
+    /// Bytes from the body's start to the item that could not be read or taken.
+    pub offset: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} of this section, at its byte {}", self.record, self.offset)
+    }
+}
+
+/// Every failure this library reports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// A caller broke the rules of a function.
+    Argument(&'static str),
+    /// A function was called when it makes no sense, such as iterate before setup.
+    State(&'static str),
+    /// A function was called while the same thread, or for load another caller, was inside one like it.
+    Reentered(&'static str),
+    /// A table size that cannot be carried.
+    Order {
+        /// As given.
+        order: u32,
+    },
+    /// A read that would begin outside the table.
+    StartIndex {
+        /// As given.
+        start: Slot,
+        /// The table's size.
+        order: Order,
+    },
+    /// A buffer in which no record fits; the kernel would answer 0, which looks like a clean table.
+    Buffer {
+        /// As given.
+        bytes: usize,
+    },
+    /// The host could not say what table the guest has.
+    Table(Errno),
+    /// The kernel gave no fd.
+    Open(Access, Errno),
+    /// Reading the kernel's fd failed.
+    KernelRead {
+        /// Where the read began.
+        slot: Slot,
+        /// The pass, counted from 1.
+        pass: u64,
+        /// Why.
+        errno: Errno,
+    },
+    /// The kernel's records make no sense for this table.
+    KernelRecord {
+        /// What the record claimed.
+        record: Extent,
+        /// Where the read began.
+        slot: Slot,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The kernel's first pass ended before the table's last slot.
+    FirstPassShort {
+        /// Where it ended.
+        end: Slot,
+        /// The table's size as the host told it.
+        order: Order,
+    },
+    /// The kernel refused an entry or a run of invalid slots.
+    KernelWrite {
+        /// The slot, as exactly as the kernel lets us know.
+        slot: Slot,
+        /// Slots that may hold the culprit, from `slot` on.
+        slots: u64,
+        /// Why.
+        errno: Errno,
+    },
+    /// The kernel took part of a record and gave no reason.
+    KernelShort {
+        /// The record's first slot.
+        slot: Slot,
+        /// Bytes taken.
+        took: usize,
+        /// Bytes given.
+        gave: usize,
+    },
+    /// The table goes on changing in complete, when the VM should be stopped.
+    StillChanging {
+        /// Sweeps made, each of which found changes.
+        sweeps: u32,
+    },
+    /// The table's size changed after the last iterate: its new size has no place in the last section.
+    SizeUnsent {
+        /// The size to be sent.
+        order: Order,
+    },
+    /// The stream did not take what was put.
+    Put {
+        /// The pass, counted from 1; 0 in setup.
+        pass: u64,
+        /// Bytes of records sent before.
+        sent: u64,
+        /// Why.
+        errno: Errno,
+    },
+    /// The stream failed while a section was read.
+    Get(Place, Errno),
+    /// The stream ended inside a section.
+    Truncated(Place),
+    /// The section's version is none we know.
+    Version(i32),
+    /// A record names slots that the table does not have.
+    OutOfTable(Place, Extent, Order),
+    /// Records arrived before any table.
+    NoTable(Place, Extent),
+    /// The host could not make a table of the size that the stream asked for.
+    Allocate(Order, Errno),
+    /// The host could not drop its table.
+    Free(Errno),
+    /// A panic inside the library, caught at its border.
+    Internal,
+}
+
+impl Error {
+    /// The errno this error has at the C border; total, and never 0.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match *self {
+            Error::Argument(_)
+            | Error::State(_)
+            | Error::Order { .. }
+            | Error::StartIndex { .. }
+            | Error::Buffer { .. }
+            | Error::Version(_)
+            | Error::OutOfTable(..)
+            | Error::NoTable(..) => Errno(libc::EINVAL),
+            Error::Reentered(_) => Errno(libc::EDEADLK),
+            Error::Table(errno)
+            | Error::Open(_, errno)
+            | Error::KernelRead { errno, .. }
+            | Error::KernelWrite { errno, .. }
+            | Error::Put { errno, .. }
+            | Error::Get(_, errno)
+            | Error::Allocate(_, errno)
+            | Error::Free(errno) => errno,
+            Error::KernelRecord { .. }
+            | Error::FirstPassShort { .. }
+            | Error::KernelShort { .. }
+            | Error::Truncated(_) => Errno::EIO,
+            Error::StillChanging { .. } => Errno(libc::EBUSY),
+            Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
+            Error::Internal => Errno(libc::ENOTRECOVERABLE),
+        }
+    }
+}
+
+/// What an errno of a write to the kernel's fd means (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
+fn write_cause(errno: Errno) -> &'static str {
+    match errno.number() {
+        libc::EBUSY => "the destination's vCPUs are running; the table can only be written while they are stopped",
+        libc::EINVAL => {
+            "the guest is in radix mode, the slot is outside the kernel's table, or the entry has a page size that \
+             the kernel does not know"
+        }
+        libc::EIO => {
+            "the kernel refused the entry: its real address is not aligned to its page size, its WIMG bits do not \
+             match the memory behind it, or the host's pages there are smaller than the guest's"
+        }
+        libc::EFAULT => "the kernel could not read the record from memory",
+        libc::ENOSPC | libc::ENOMEM => "the kernel has no memory left for the entry",
+        _ => "the kernel gave no further reason",
+    }
+}
+
+/// What an errno of `KVM_PPC_GET_HTAB_FD` means.
+fn open_cause(errno: Errno) -> &'static str {
+    match errno.number() {
+        libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
+            "this kernel has no KVM_PPC_GET_HTAB_FD for this VM (it exists under KVM-HV only)"
+        }
+        libc::EMFILE | libc::ENFILE => "no file descriptor is left; raise the limit on open files",
+        libc::ENOMEM => "the kernel has no memory left",
+        libc::EBADF => "the host gave no VM file descriptor",
+        _ => "the kernel gave no further reason",
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Argument(what) => write!(f, "wrong call: {what}"),
+            Error::State(what) => write!(f, "wrong order of calls: {what}"),
+            Error::Reentered(what) => write!(f, "{what} was called from inside itself"),
+            Error::Order { order } => write!(
+                f,
+                "a hash table of order {order} cannot be migrated: orders 18 to 36 (256 KiB to 64 GiB) can"
+            ),
+            Error::StartIndex { start, order } => write!(
+                f,
+                "slot {start} is outside the table of order {}, which has {} slots",
+                order.log2_bytes(),
+                order.slots()
+            ),
+            Error::Buffer { bytes } => {
+                write!(f, "a read buffer of {bytes} bytes holds no record: at least 25 are needed")
+            }
+            Error::Table(errno) => write!(f, "the host could not name the guest's hash table: {errno}"),
+            Error::Open(access, errno) => {
+                let to = match access {
+                    Access::Read => "read",
+                    Access::Write => "write",
+                };
+                write!(f, "cannot {to} the kernel's hash table: {errno}; {}", open_cause(*errno))
+            }
+            Error::KernelRead { slot, pass, errno } => write!(
+                f,
+                "reading the kernel's hash table failed from slot {slot} on in pass {pass}: {errno}; the migration \
+                 cannot go on, the guest can"
+            ),
+            Error::KernelRecord { record, slot, why } => write!(
+                f,
+                "the kernel's record for slot {} ({} valid, {} invalid; read from slot {slot} on) is wrong: {why}; was \
+                 the table replaced without spapr_htab_quiesce?",
+                record.index, record.n_valid, record.n_invalid
+            ),
+            Error::FirstPassShort { end, order } => write!(
+                f,
+                "the kernel's hash table ended at slot {end}, but a table of order {} has {} slots; was it replaced \
+                 without spapr_htab_quiesce?",
+                order.log2_bytes(),
+                order.slots()
+            ),
+            Error::KernelWrite { slot, slots, errno } => {
+                write!(f, "loading slot {slot} into the kernel's hash table failed: {errno}")?;
+                if *slots > 1 {
+                    write!(f, " (or one of the {} slots after it)", slots - 1)?;
+                }
+                write!(f, "; {}", write_cause(*errno))
+            }
+            Error::KernelShort { slot, took, gave } => write!(
+                f,
+                "the kernel took {took} of the {gave} bytes of the record for slot {slot} and gave no reason; the \
+                 table is incomplete"
+            ),
+            Error::StillChanging { sweeps } => write!(
+                f,
+                "the hash table still changed in each of {sweeps} sweeps after the VM should have stopped; the \
+                 migration would lose changes"
+            ),
+            Error::SizeUnsent { order } => write!(
+                f,
+                "the guest's hash table was replaced by one of order {} just before the VM stopped and its size can no \
+                 longer be sent; migrate again",
+                order.log2_bytes()
+            ),
+            Error::Put { pass, sent, errno } => write!(
+                f,
+                "the migration stream failed in pass {pass} of the hash table, after {sent} bytes of it: {errno}"
+            ),
+            Error::Get(place, errno) => write!(f, "the migration stream failed at {place}: {errno}"),
+            Error::Truncated(place) => write!(
+                f,
+                "the migration stream ended at {place}, before the record that closes it; the source was cut off"
+            ),
+            Error::Version(version) => {
+                write!(f, "the hash table's section has version {version}; only version 1 is known")
+            }
+            Error::OutOfTable(place, run, order) => write!(
+                f,
+                "refused {place}: it names slots {} to {} ({} valid, {} invalid), and a table of order {} ends at slot \
+                 {}; nothing of this record was loaded",
+                run.index,
+                run.end().saturating_sub(1),
+                run.n_valid,
+                run.n_invalid,
+                order.log2_bytes(),
+                order.slots() - 1
+            ),
+            Error::NoTable(place, run) => write!(
+                f,
+                "refused {place}: it brings entries from slot {} on, but no hash table was announced before it",
+                run.index
+            ),
+            Error::Allocate(order, errno) => write!(
+                f,
+                "the host could not allocate the hash table of order {} that the stream asks for: {errno}",
+                order.log2_bytes()
+            ),
+            Error::Free(errno) => write!(f, "the host could not free its hash table: {errno}"),
+            Error::Internal => f.write_str(
+                "a bug in spapr-htab (a panic, see the log); this handle refuses to work until the next setup or load",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callback_cannot_make_success_of_a_failure() {
+        for value in [0, 1, 5, i64::MAX, i64::MIN, -4096] {
+            assert_eq!(Errno::from_negative(value), Errno::EIO);
+        }
+        assert_eq!(Errno::from_negative(-28).number(), libc::ENOSPC);
+    }
+
+    #[test]
+    fn write_errors_name_the_slot_and_the_cause() {
+        for (number, word) in [
+            (libc::EBUSY, "vCPUs are running"),
+            (libc::EINVAL, "radix"),
+            (libc::EIO, "aligned"),
+            (libc::EFAULT, "memory"),
+            (libc::ENOSPC, "no memory left"),
+        ] {
+            let error = Error::KernelWrite { slot: Slot(77), slots: 1, errno: Errno::new(number) };
+            let sentence = error.to_string();
+            assert!(sentence.contains("slot 77") && sentence.contains(word), "{sentence}");
+            assert_eq!(error.errno().number(), number);
+        }
+    }
+}

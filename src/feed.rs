@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The table being saved, as everyone shares it who reads or replaces it: the save, the debugger's lookups, a reset.
+
+use crate::clock::Nanos;
+use crate::error::Error;
+use crate::host::Host;
+use crate::hpte::Order;
+use crate::record::{Extent, HEADER_BYTES, StreamHeader, Tally};
+use crate::save::SaveOptions;
+use crate::source::{Chunk, KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
+use crate::table::Table;
+
+/// Looked-up records kept for the stream. Beyond this the whole table is told again instead.
+const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
+/// Bytes a slot costs in a first pass before anything is known: one valid entry, a header with it, in each group of 8.
+const ASSUMED_BYTES_PER_GROUP: u64 = 24;
+const SLOTS_PER_GROUP: u64 = 8;
+
+/// How far a save has come with the table.
+#[derive(Default)]
+enum Phase {
+    /// No save, or one that has ended.
+    #[default]
+    Idle,
+    /// The table is being replaced.
+    Quiesced,
+    /// What there was to read could not be read; told to whoever comes next.
+    Failed(Error),
+    /// The guest has no table.
+    NoTable,
+    /// The table is being swept.
+    Sweeping(Box<dyn Source>),
+}
+
+/// How the next body begins.
+pub enum Opening {
+    /// Nothing can be told now.
+    Quiesced,
+    /// The guest has no table, as the destination knows.
+    NoTable,
+    /// The destination does not know of this table yet.
+    NewTable(Table),
+    /// Records of a table that the destination knows of.
+    Table,
+}
+
+/// What one step of the sweep gave.
+#[derive(Debug)]
+pub struct Step {
+    /// The stream records in the caller's buffer.
+    pub chunk: Chunk,
+    /// The pass they belong to, counted from 1 since setup.
+    pub pass: u64,
+    /// Records to put before them.
+    pub looked_up: Vec<u8>,
+    /// What those hold.
+    pub looked_up_tally: Tally,
+    /// With this step a sweep ended that began at slot 0 and told nothing.
+    pub clean: bool,
+}
+
+/// The table being saved.
+#[derive(Default)]
+pub struct Feed {
+    phase: Phase,
+    options: SaveOptions,
+    /// A table that the destination must be told of before any of its records.
+    unsent: Option<Table>,
+    looked_up: Vec<u8>,
+    looked_up_tally: Tally,
+    /// Passes over tables that this one replaced.
+    earlier_passes: u64,
+    /// Bytes told in this sweep, and in the whole one before it.
+    told: u64,
+    last_told: u64,
+}
+
+impl Feed {
+    /// Begins with the first pass.
+    ///
+    /// # Errors
+    /// The table cannot be opened.
+    pub fn open(host: &dyn Host, table: Table, options: SaveOptions) -> Result<Feed, Error> {
+        Ok(Feed { phase: Phase::open(host, table, options, false)?, options, ..Feed::default() })
+    }
+
+    /// Whether a save is under way.
+    #[must_use]
+    pub fn is_saving(&self) -> bool {
+        !matches!(self.phase, Phase::Idle)
+    }
+
+    /// How the next body begins.
+    ///
+    /// # Errors
+    /// [`Error::State`] with `idle` outside a save; what resume failed with.
+    pub fn opening(&self, idle: &'static str) -> Result<Opening, Error> {
+        match &self.phase {
+            Phase::Idle => Err(Error::State(idle)),
+            Phase::Failed(error) => Err(error.clone()),
+            Phase::Quiesced => Ok(Opening::Quiesced),
+            Phase::NoTable | Phase::Sweeping(_) => Ok(match (self.unsent, &self.phase) {
+                (Some(table), _) => Opening::NewTable(table),
+                (None, Phase::NoTable) => Opening::NoTable,
+                (None, _) => Opening::Table,
+            }),
+        }
+    }
+
+    /// Notes that the destination knows a table of this size now.
+    pub fn announced(&mut self, table: &Table) {
+        // Another one may have taken its place meanwhile.
+        self.unsent = self.unsent.filter(|unsent| unsent.order() != table.order());
+    }
+
+    /// Reads on; `None` if there is nothing to read from any more.
+    ///
+    /// # Errors
+    /// The table's.
+    pub fn step(
+        &mut self,
+        host: &dyn Host,
+        buf: &mut [u8],
+        deadline: Option<Nanos>,
+    ) -> Result<Option<Step>, Error> {
+        let source = match &mut self.phase {
+            Phase::Sweeping(source) if self.unsent.is_none() => source,
+            Phase::Failed(error) => return Err(error.clone()),
+            _ => return Ok(None),
+        };
+        let pass = source.pass();
+        let chunk = source.read(buf, host, deadline)?;
+        self.told += chunk.tally.bytes;
+        let clean = chunk.wrapped && pass > 1 && self.told == 0 && self.looked_up.is_empty();
+        if chunk.wrapped {
+            self.last_told = std::mem::take(&mut self.told);
+        }
+        Ok(Some(Step {
+            chunk,
+            pass: self.earlier_passes + pass,
+            looked_up: std::mem::take(&mut self.looked_up),
+            looked_up_tally: std::mem::take(&mut self.looked_up_tally),
+            clean,
+        }))
+    }
+
+    /// An estimate of the bytes still to come.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        let Phase::Sweeping(source) = &self.phase else { return 0 };
+        let (passed, slots) = (source.position().0, source.order().slots());
+        let sweep = if source.pass() > 1 {
+            self.last_told.saturating_sub(self.told)
+        } else if passed == 0 {
+            slots / SLOTS_PER_GROUP * ASSUMED_BYTES_PER_GROUP
+        } else {
+            // At most 2^32 slots of some 24 bytes: the product of both needs 128 bits.
+            let left = u128::from(self.told) * u128::from(slots - passed) / u128::from(passed);
+            u64::try_from(left).unwrap_or(u64::MAX)
+        };
+        sweep + self.looked_up.len() as u64
+    }
+
+    /// Lets go of the table.
+    pub fn quiesce(&mut self) {
+        if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
+            if let Phase::Sweeping(source) = &self.phase {
+                self.earlier_passes += source.pass();
+            }
+            self.phase = Phase::Quiesced;
+            self.forget_lookups();
+        }
+    }
+
+    /// Takes up the table that the host has now, unless no save waits for it.
+    ///
+    /// # Errors
+    /// It cannot be told or opened; later calls fail with that error.
+    pub fn resume(&mut self, host: &dyn Host) -> Result<(), Error> {
+        if !matches!(self.phase, Phase::Quiesced) {
+            return Ok(());
+        }
+        let opened =
+            host.table().and_then(|table| Ok((table, Phase::open(host, table, self.options, true)?)));
+        match opened {
+            Ok((table, phase)) => {
+                self.phase = phase;
+                self.unsent = Some(table);
+                self.told = 0;
+                self.last_told = 0;
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes later calls fail until the next setup or cleanup.
+    pub fn fail(&mut self, error: Error) {
+        if self.is_saving() {
+            self.phase = Phase::Failed(error);
+            self.forget_lookups();
+        }
+    }
+
+    /// Keeps a record of the kernel for the stream whose slots the kernel takes as told now, though the stream has not
+    /// heard of them.
+    ///
+    /// # Errors
+    /// None of its own; if the table has to be told anew, that it cannot be opened.
+    pub fn keep(&mut self, host: &dyn Host, run: Extent, entries: &[u8]) -> Result<(), Error> {
+        if !matches!(self.phase, Phase::Sweeping(_)) {
+            return Ok(());
+        }
+        if self.looked_up.len() + HEADER_BYTES + entries.len() <= MAX_LOOKED_UP_BYTES {
+            self.looked_up.extend_from_slice(&StreamHeader(run).to_bytes());
+            self.looked_up.extend_from_slice(entries);
+            self.looked_up_tally.count(run);
+            return Ok(());
+        }
+        log::info!("spapr/htab: many lookups during the migration; the whole table is sent again");
+        let unsent = self.unsent.take();
+        self.quiesce();
+        self.resume(host)?;
+        // The destination knows this table; only its content is told anew.
+        self.unsent = unsent;
+        Ok(())
+    }
+
+    /// The order of the table being saved.
+    #[must_use]
+    pub fn order(&self) -> Option<Order> {
+        match &self.phase {
+            Phase::Sweeping(source) => Some(source.order()),
+            _ => None,
+        }
+    }
+
+    fn forget_lookups(&mut self) {
+        self.looked_up = Vec::new();
+        self.looked_up_tally = Tally::default();
+    }
+}
+
+impl Phase {
+    fn open(
+        host: &dyn Host,
+        table: Table,
+        options: SaveOptions,
+        explicit_invalid: bool,
+    ) -> Result<Phase, Error> {
+        Ok(match table {
+            Table::None => Phase::NoTable,
+            Table::Kernel(order) => {
+                Phase::Sweeping(Box::new(KernelSource::open(host, order, KernelOptions::default())?))
+            }
+            Table::Memory(memory) => {
+                let options =
+                    MemoryOptions { compare: options.compare, explicit_invalid, ..MemoryOptions::default() };
+                Phase::Sweeping(Box::new(MemorySource::new(memory, options)?))
+            }
+        })
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Single entries for a debugger, the monitor and QEMU's own walks of the guest's table.
+//!
+//! Under KVM-HV every read of the kernel's fd takes the mark of change away from all entries it tells, and from up to
+//! 65,535 invalid slots after them. A save that goes on meanwhile would never hear of those changes, so it gets the
+//! records too.
+
+use crate::error::{Access, Errno, Error};
+use crate::feed::Feed;
+use crate::host::{Host, OpenOptions};
+use crate::hpte::{HPTE_BYTES, Hpte, Order, Slot, V_DIRTY};
+use crate::record::{Extent, HEADER_BYTES, KernelHeader};
+use crate::save::Saver;
+use crate::sink::{KernelSink, Sink};
+use crate::table::Table;
+
+/// Entries asked of the kernel at once.
+const MAX_ENTRIES_PER_READ: usize = 512;
+
+/// Reads the entries from `first` on, as they stand in the table (big-endian), into `entries`, 16 bytes each. Invalid
+/// slots of a kernel table read as zeros.
+///
+/// # Errors
+/// Slots outside the table, no table, the kernel's errors.
+pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, entries: &mut [u8]) -> Result<(), Error> {
+    let count = (entries.len() / HPTE_BYTES) as u64;
+    let mut feed = saver.feed();
+    let table = host.table()?;
+    check_range(&table, first, count)?;
+    match table {
+        Table::None => Ok(()),
+        Table::Kernel(order) => read_kernel(host, &mut feed, order, first, entries),
+        Table::Memory(memory) => {
+            for (slot, entry) in (first.0..).zip(entries.chunks_exact_mut(HPTE_BYTES)) {
+                entry.copy_from_slice(&memory.peek(Slot(slot)).to_be_bytes());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Replaces one entry; without its valid bit the slot becomes invalid. A save that goes on tells it.
+///
+/// # Errors
+/// A slot outside the table, no table, the kernel's errors.
+pub fn write_hpte(host: &dyn Host, saver: &Saver, slot: Slot, entry: Hpte) -> Result<(), Error> {
+    let _feed = saver.feed();
+    let table = host.table()?;
+    let index = check_range(&table, slot, 1)?;
+    match table {
+        Table::None => Ok(()),
+        Table::Kernel(_) => {
+            let mut sink = KernelSink::open(host)?;
+            let clean = Hpte { v: entry.v & !V_DIRTY, ..entry };
+            if entry.is_valid() {
+                sink.load(Extent { index, n_valid: 1, n_invalid: 0 }, &clean.to_be_bytes())?;
+            } else {
+                sink.load(Extent { index, n_valid: 0, n_invalid: 1 }, &[])?;
+            }
+            sink.finish()
+        }
+        Table::Memory(memory) => {
+            memory.store(slot, Hpte { v: entry.v | V_DIRTY, ..entry });
+            Ok(())
+        }
+    }
+}
+
+/// Checks that `count` slots from `first` on exist; tells the first as an index.
+fn check_range(table: &Table, first: Slot, count: u64) -> Result<u32, Error> {
+    let order = table.order().ok_or(Error::State("a lookup in a guest without a hash table"))?;
+    let last = Slot(first.0.saturating_add(count.saturating_sub(1)));
+    match u32::try_from(first.0) {
+        Ok(index) if last.0 < order.slots() => Ok(index),
+        _ => Err(Error::StartIndex { start: last, order }),
+    }
+}
+
+fn read_kernel(
+    host: &dyn Host,
+    feed: &mut Feed,
+    order: Order,
+    first: Slot,
+    entries: &mut [u8],
+) -> Result<(), Error> {
+    let options = OpenOptions { start: first, ..OpenOptions::new(Access::Read) };
+    let mut fd = host.open(options).map_err(|errno| Error::Open(Access::Read, errno))?;
+    let wanted_to = first.0 + (entries.len() / HPTE_BYTES) as u64;
+    let mut buf = [0; HEADER_BYTES + MAX_ENTRIES_PER_READ * HPTE_BYTES + 1];
+    let mut at = first.0;
+    while at < wanted_to {
+        let ask = usize::try_from(wanted_to - at).unwrap_or(usize::MAX).min(MAX_ENTRIES_PER_READ);
+        // One byte more than the entries take: the kernel never fills a buffer to the brim.
+        let room = &mut buf[..HEADER_BYTES + ask * HPTE_BYTES + 1];
+        let got = fd.read(room).map_err(|errno| Error::KernelRead { slot: Slot(at), pass: 1, errno })?;
+        if got == 0 {
+            return Err(Error::FirstPassShort { end: Slot(at), order });
+        }
+        let mut rest =
+            room.get(..got).ok_or(Error::KernelRead { slot: Slot(at), pass: 1, errno: Errno::EIO })?;
+        while let Some((header, after)) = rest.split_first_chunk::<HEADER_BYTES>() {
+            let KernelHeader(run) = KernelHeader::parse(*header);
+            let told = after.get(..run.payload_bytes());
+            let Some(told) = told.filter(|_| run.fits(order) && u64::from(run.index) == at) else {
+                let why = "a lookup's records do not follow each other";
+                return Err(Error::KernelRecord { record: run, slot: Slot(at), why });
+            };
+            feed.keep(host, run, told)?;
+            copy(entries, first.0, run, told);
+            at = run.end();
+            rest = &after[told.len()..];
+        }
+    }
+    Ok(())
+}
+
+/// Copies the part of a record that was asked for, zeros for its invalid slots.
+fn copy(entries: &mut [u8], first: u64, run: Extent, told: &[u8]) {
+    let skip = usize::try_from(u64::from(run.index) - first).unwrap_or(usize::MAX);
+    let wanted = entries.chunks_exact_mut(HPTE_BYTES).skip(skip);
+    let slots = usize::from(run.n_valid) + usize::from(run.n_invalid);
+    let mut valid = told.chunks_exact(HPTE_BYTES);
+    for entry in wanted.take(slots) {
+        entry.copy_from_slice(valid.next().unwrap_or(&[0; HPTE_BYTES]));
+    }
+}

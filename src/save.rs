@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Saving: the guest's table as the bodies of `spapr/htab` sections, while the guest goes on.
+//!
+//! Two locks. `running` is held by a call for its whole length, callbacks into the stream included, and keeps the save's
+//! calls apart. `feed` is held only while the table is read, never while the stream is written; whoever replaces the
+//! table or looks entries up takes that one and does not wait for a slow network.
+
+use crate::clock::Nanos;
+use crate::error::Error;
+use crate::feed::{Feed, Opening, Step};
+use crate::host::Host;
+use crate::lock::{Entered, Exclusive, lock};
+use crate::record::{StreamHeader, Tally};
+use crate::report::{RecordCrc, SaveReport};
+use crate::source::MAX_CHUNK_BYTES;
+use crate::stream::{BodyHeader, Put};
+use crate::table::Table;
+use std::sync::{Mutex, MutexGuard};
+
+/// Sweeps in complete before a table that never comes to rest fails the migration. With the VM stopped the second or
+/// third finds nothing.
+const MAX_FINAL_SWEEPS: u32 = 16;
+
+/// How tables are saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SaveOptions {
+    /// See [`crate::source::MemoryOptions::compare`].
+    pub compare: bool,
+}
+
+/// What iterate left to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// There may be more to tell.
+    More,
+    /// A sweep of the whole table found nothing to tell.
+    Clean,
+}
+
+/// The table's way out, from one migration to the next.
+#[derive(Default)]
+pub struct Saver {
+    running: Exclusive<Buffer>,
+    feed: Mutex<Feed>,
+    report: Mutex<SaveReport>,
+}
+
+/// The chunk between the table and the stream; allocated for the first save.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+/// One section body being written.
+struct Body<'a> {
+    host: &'a dyn Host,
+    stream: &'a mut dyn Put,
+    stopped: bool,
+}
+
+impl Saver {
+    /// Begins a migration: emits the table's size, or that there is no table, and begins to track changes.
+    ///
+    /// # Errors
+    /// The table cannot be told or opened; the stream failed. The saver is then as after [`Saver::cleanup`].
+    pub fn setup(&self, host: &dyn Host, stream: &mut dyn Put, options: SaveOptions) -> Result<(), Error> {
+        let mut running = self.running.enter("save_setup")?;
+        *self.feed() = Feed::default();
+        *lock(&self.report) = SaveReport::default();
+        running.0.resize(MAX_CHUNK_BYTES, 0);
+
+        let table = host.table()?;
+        let feed = Feed::open(host, table, options)?;
+        announce(stream, &table)?;
+        *self.feed() = feed;
+        lock(&self.report).order = table.order();
+        self.note_pending();
+        match table {
+            Table::None => log::debug!("spapr/htab: the guest has no hash table"),
+            Table::Kernel(order) => log::debug!("spapr/htab: kernel table of order {}", order.log2_bytes()),
+            Table::Memory(memory) => {
+                log::debug!("spapr/htab: table of order {} in memory", memory.order().log2_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits a body while the guest runs, for `max` at most; `None` sets no bound but the end of the table.
+    ///
+    /// # Errors
+    /// The table's or the stream's; [`Error::State`] before setup.
+    pub fn iterate(
+        &self,
+        host: &dyn Host,
+        stream: &mut dyn Put,
+        max: Option<Nanos>,
+    ) -> Result<Progress, Error> {
+        let mut running = self.running.enter("save_iterate")?;
+        let deadline = max.map(|max| host.now().after(max));
+        let opening = self.feed().opening("iterate before setup")?;
+        let mut body = Body { host, stream, stopped: false };
+        let progress = match opening {
+            Opening::Quiesced => body.wrap(self, |_| Ok(Progress::More))?,
+            Opening::NoTable => {
+                announce(body.stream, &Table::None)?;
+                Progress::Clean
+            }
+            Opening::NewTable(table) => {
+                announce(body.stream, &table)?;
+                self.feed().announced(&table);
+                let mut report = lock(&self.report);
+                report.order = table.order();
+                report.crc = RecordCrc::default();
+                if table.order().is_none() { Progress::Clean } else { Progress::More }
+            }
+            Opening::Table => body.wrap(self, |body| loop {
+                let step = self.tell(body, &mut running, deadline)?;
+                let Some(step) = step else { return Ok(Progress::More) };
+                if step.chunk.wrapped {
+                    return Ok(if step.clean { Progress::Clean } else { Progress::More });
+                }
+                let late = deadline.is_some_and(|deadline| body.host.now() >= deadline);
+                if late || body.stream.rate_limited() {
+                    return Ok(Progress::More);
+                }
+            })?,
+        };
+        self.note_pending();
+        Ok(progress)
+    }
+
+    /// Emits a body with all that is left, the VM being stopped. May be called again; what did not change since is not
+    /// told twice.
+    ///
+    /// # Errors
+    /// As [`Saver::iterate`]; [`Error::SizeUnsent`], [`Error::StillChanging`].
+    pub fn complete(&self, host: &dyn Host, stream: &mut dyn Put) -> Result<(), Error> {
+        let mut running = self.running.enter("save_complete")?;
+        let opening = self.feed().opening("complete before setup")?;
+        if let Opening::NewTable(table) = &opening {
+            // A body is either a size or records, and this is the last one. A table of the size that the destination
+            // has goes on with records; all its slots are told.
+            if let Some(order) = table.order().filter(|order| lock(&self.report).order != Some(*order)) {
+                return Err(Error::SizeUnsent { order });
+            }
+            self.feed().announced(table);
+        }
+        let mut body = Body { host, stream, stopped: true };
+        match opening {
+            Opening::Quiesced => return Err(Error::State("complete while the table is being replaced")),
+            Opening::NoTable | Opening::NewTable(Table::None) => {
+                announce(body.stream, &Table::None)?;
+                lock(&self.report).order = None;
+            }
+            Opening::NewTable(_) | Opening::Table => body.wrap(self, |body| {
+                let mut sweeps = 0;
+                while sweeps < MAX_FINAL_SWEEPS {
+                    let step = self.tell(body, &mut running, None)?;
+                    let step = step.ok_or(Error::State("the table was replaced during complete"))?;
+                    if step.clean {
+                        return Ok(());
+                    }
+                    sweeps += u32::from(step.chunk.wrapped);
+                }
+                Err(Error::StillChanging { sweeps })
+            })?,
+        }
+        self.note_pending();
+        Ok(())
+    }
+
+    /// Ends a migration, whatever became of it, and closes the fd. Harmless without setup.
+    ///
+    /// # Errors
+    /// [`Error::Reentered`].
+    pub fn cleanup(&self) -> Result<(), Error> {
+        let mut running = self.running.enter("save_cleanup")?;
+        let was = std::mem::take(&mut *self.feed());
+        if was.is_saving() {
+            log::info!("spapr/htab: {}", lock(&self.report));
+        }
+        running.0 = Vec::new();
+        lock(&self.report).pending = 0;
+        Ok(())
+    }
+
+    /// An estimate of the bytes still to come: what is left of the first pass at the density seen so far, then as much
+    /// as the last sweep told.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.note_pending()
+    }
+
+    /// Stops reading the table, which is about to be freed or replaced. When this returns nothing touches it.
+    pub fn quiesce(&self) {
+        self.feed().quiesce();
+    }
+
+    /// Goes on after [`Saver::quiesce`] with the table there is now: its size is sent, then all of it.
+    ///
+    /// # Errors
+    /// The table cannot be told or opened; the next iterate or complete fails with the same error.
+    pub fn resume(&self, host: &dyn Host) -> Result<(), Error> {
+        let result = self.feed().resume(host);
+        self.note_pending();
+        result
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn report(&self) -> SaveReport {
+        lock(&self.report).clone()
+    }
+
+    /// Makes everything but setup and cleanup fail, after a panic left this in no known state.
+    pub fn fail(&self, error: Error) {
+        self.feed().fail(error);
+    }
+
+    /// The table and what was looked up in it, for [`crate::lookup`].
+    pub fn feed(&self) -> MutexGuard<'_, Feed> {
+        lock(&self.feed)
+    }
+
+    /// Reads some of the table and puts it to the stream; `None` if the table was taken away.
+    fn tell(
+        &self,
+        body: &mut Body<'_>,
+        buffer: &mut Entered<'_, Buffer>,
+        deadline: Option<Nanos>,
+    ) -> Result<Option<Step>, Error> {
+        let began = body.host.now();
+        let Some(step) = self.feed().step(body.host, &mut buffer.0, deadline)? else { return Ok(None) };
+        self.put(body, &step.looked_up, step.pass)?;
+        let told = usize::try_from(step.chunk.tally.bytes).unwrap_or(usize::MAX);
+        self.put(body, &buffer.0[..told.min(buffer.0.len())], step.pass)?;
+        let time = body.host.now().since(began);
+
+        let mut report = lock(&self.report);
+        report.looked_up += step.looked_up_tally;
+        report.add_to_pass(step.pass, step.chunk.tally, time);
+        if body.stopped {
+            report.stopped.tally += step.chunk.tally;
+            report.stopped.tally += step.looked_up_tally;
+            report.stopped.time.0 += time.0;
+        }
+        Ok(Some(step))
+    }
+
+    /// Puts records and counts them in the CRC.
+    fn put(&self, body: &mut Body<'_>, records: &[u8], pass: u64) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        lock(&self.report).crc.update(records);
+        body.put(self, records, pass)
+    }
+
+    fn note_pending(&self) -> u64 {
+        let pending = self.feed().pending();
+        lock(&self.report).pending = pending;
+        pending
+    }
+}
+
+impl Body<'_> {
+    /// Puts a body of records around what `records` puts.
+    fn wrap<T>(
+        &mut self,
+        saver: &Saver,
+        records: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.put(saver, &BodyHeader::Records.to_bytes(), 0)?;
+        let done = records(self)?;
+        self.put(saver, &StreamHeader::END.to_bytes(), 0)?;
+        Ok(done)
+    }
+
+    fn put(&mut self, saver: &Saver, bytes: &[u8], pass: u64) -> Result<(), Error> {
+        self.stream.put(bytes).map_err(|errno| {
+            let sent: Tally = lock(&saver.report).total();
+            Error::Put { pass, sent: sent.bytes, errno }
+        })
+    }
+}
+
+/// Puts the body that says what table there is.
+fn announce(stream: &mut dyn Put, table: &Table) -> Result<(), Error> {
+    let header = table.order().map_or(BodyHeader::NoTable, BodyHeader::Table);
+    stream.put(&header.to_bytes()).map_err(|errno| Error::Put { pass: 0, sent: 0, errno })
+}

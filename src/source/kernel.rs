@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! HPTEs from the kernel: KVM-HV's HPT file descriptor, read in chunks.
+//!
+//! docs/kernel-fd.md tells what the fd does. What matters here: a read begins where the last one ended, never goes past
+//! the table's end, and goes back to slot 0 when it gets there. So the position is always known from what was read.
+
+use super::{Chunk, Source, check_buffer, check_start, pace::Pace};
+use crate::clock::{Clock, Nanos};
+use crate::error::{Access, Errno, Error};
+use crate::host::{Host, HptFd, OpenOptions};
+use crate::hpte::{HPTE_BYTES, Order, Slot, V_DIRTY};
+use crate::record::{Extent, HEADER_BYTES, KernelHeader, StreamHeader, Tally};
+
+/// The kernel starts no record with this much room left or less.
+const ROOM_NEEDED: usize = 24;
+/// The kernel reads an entry under its lock and tells the lock's bit (`HPTE_V_HVLOCK`) with it, always set; in QEMU the
+/// same bit means dirty.
+const HVLOCK: u8 = V_DIRTY.to_be_bytes()[V_LOW_BYTE];
+/// The last byte of an entry's first doubleword.
+const V_LOW_BYTE: usize = 7;
+
+/// How to read the kernel's table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KernelOptions {
+    /// Tell every entry that is not bolted as invalid.
+    pub bolted_only: bool,
+    /// Where the first pass begins. Slots before it are told only when they change.
+    pub start: Slot,
+}
+
+/// The kernel's table of one VM.
+pub struct KernelSource {
+    fd: Box<dyn HptFd>,
+    order: Order,
+    position: u64,
+    pass: u64,
+    pace: Pace,
+}
+
+impl KernelSource {
+    /// Opens the fd. From here on, until the value is dropped, the kernel keeps track of changes.
+    ///
+    /// # Errors
+    /// [`Error::StartIndex`], or [`Error::Open`] with the host's errno.
+    pub fn open(host: &dyn Host, order: Order, options: KernelOptions) -> Result<KernelSource, Error> {
+        check_start(options.start, order)?;
+        let open =
+            OpenOptions { access: Access::Read, bolted_only: options.bolted_only, start: options.start };
+        let fd = host.open(open).map_err(|errno| Error::Open(Access::Read, errno))?;
+        Ok(KernelSource { fd, order, position: options.start.0, pass: 1, pace: Pace::default() })
+    }
+
+    fn read_fd(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        loop {
+            match self.fd.read(buf) {
+                Ok(got) if got <= buf.len() => return Ok(got),
+                Ok(_) => return Err(self.read_error(Errno::EIO)),
+                Err(errno) if errno.number() == libc::EINTR => {}
+                Err(errno) => return Err(self.read_error(errno)),
+            }
+        }
+    }
+
+    fn read_error(&self, errno: Errno) -> Error {
+        Error::KernelRead { slot: Slot(self.position), pass: self.pass, errno }
+    }
+
+    /// Turns kernel records into stream records where they stand, and tells what they hold and where the last one ends.
+    fn convert(&self, records: &mut [u8]) -> Result<(Tally, u64), Error> {
+        let first_pass = self.pass == 1;
+        let mut tally = Tally::default();
+        let mut end = self.position;
+        let mut rest = records;
+        while !rest.is_empty() {
+            let wrong = |record, why| Err(Error::KernelRecord { record, slot: Slot(self.position), why });
+            let Some((header, after)) = rest.split_first_chunk_mut::<HEADER_BYTES>() else {
+                return wrong(Extent::default(), "its header is cut short");
+            };
+            let KernelHeader(run) = KernelHeader::parse(*header);
+            if !run.fits(self.order) {
+                return wrong(run, "it names slots outside the table");
+            }
+            if u64::from(run.index) < end {
+                return wrong(run, "it goes backwards");
+            }
+            if first_pass && u64::from(run.index) > end {
+                return wrong(run, "the first pass left out the slots before it");
+            }
+            let Some((entries, next)) = after.split_at_mut_checked(run.payload_bytes()) else {
+                return wrong(run, "its entries are cut short");
+            };
+            for entry in entries.chunks_exact_mut(HPTE_BYTES) {
+                entry[V_LOW_BYTE] &= !HVLOCK;
+            }
+            *header = StreamHeader(run).to_bytes();
+            tally.count(run);
+            end = run.end();
+            rest = next;
+        }
+        Ok((tally, end))
+    }
+}
+
+impl Source for KernelSource {
+    /// One read of the fd.
+    ///
+    /// A first-pass read is sized so that it ends before the deadline even if only empty slots lie ahead; without time
+    /// for that it is the smallest possible. A later-pass read looks at every clean slot up to the next changed one,
+    /// up to the whole table, whatever its size.
+    fn read(&mut self, buf: &mut [u8], clock: &dyn Clock, deadline: Option<Nanos>) -> Result<Chunk, Error> {
+        check_buffer(buf)?;
+        let most = buf.len().min(super::MAX_CHUNK_BYTES);
+        let began = clock.now();
+        let left = deadline.map(|deadline| deadline.since(began));
+        let slots_left = self.order.slots() - self.position;
+        let asked = match left {
+            None => most,
+            Some(left) if self.pass == 1 => self.pace.first_pass_bytes(slots_left, left, most),
+            Some(_) => self.pace.later_pass_bytes(most),
+        };
+        let got = self.read_fd(&mut buf[..asked])?;
+        let took = clock.now().since(began);
+        let (tally, end) = self.convert(&mut buf[..got])?;
+
+        // With room left for a record the kernel stops only at the table's end.
+        let wrapped = got + ROOM_NEEDED < asked || end == self.order.slots();
+        // Only a radix guest's fd may end a first pass without a word, and it does so at once.
+        if self.pass == 1 && wrapped && end != self.order.slots() && (got, self.position) != (0, 0) {
+            return Err(Error::FirstPassShort { end: Slot(end), order: self.order });
+        }
+        if self.pass == 1 {
+            let slots = if wrapped { slots_left } else { end - self.position };
+            self.pace.first_pass_took(took, slots, tally.valid);
+        } else if let Some(left) = left {
+            self.pace.later_pass_took(took, asked, left, wrapped);
+        }
+        self.position = if wrapped { 0 } else { end };
+        self.pass += u64::from(wrapped);
+        Ok(Chunk { tally, wrapped })
+    }
+
+    fn position(&self) -> Slot {
+        Slot(self.position)
+    }
+
+    fn pass(&self) -> u64 {
+        self.pass
+    }
+
+    fn order(&self) -> Order {
+        self.order
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where HPTEs come from: a table as a series of sweeps, each from slot 0 to the end.
+//!
+//! The first sweep, the first pass, tells the whole table; each later pass tells the slots that changed since they were
+//! last told. A slot that changes behind the sweep's position waits for the next one, so only a sweep that began at slot 0
+//! and told nothing shows that nothing is left.
+
+mod kernel;
+mod memory;
+mod pace;
+
+pub use kernel::{KernelOptions, KernelSource};
+pub use memory::{MemoryOptions, MemorySource};
+
+use crate::clock::{Clock, Nanos};
+use crate::error::Error;
+use crate::hpte::{Order, Slot};
+use crate::record::Tally;
+
+/// The largest buffer a source fills at once: one record of the most valid entries that go on the wire. No record built
+/// from a buffer of this size can be longer, so records never need to be split.
+pub const MAX_CHUNK_BYTES: usize = 8 + 16 * crate::record::MAX_WIRE_VALID as usize;
+
+/// What one read gave: stream records, whole, in `buf[..tally.bytes]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// What the records hold.
+    pub tally: Tally,
+    /// The read reached the end of the table; the next one begins at slot 0, in the next pass.
+    pub wrapped: bool,
+}
+
+/// A table being swept.
+pub trait Source: Send {
+    /// Fills `buf` with stream records from the position on, to the end of the table at most.
+    ///
+    /// Ends when the buffer is full, the table ends or `deadline` comes, as far as that can be helped; see the
+    /// implementations. Always makes progress.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] for a buffer without room for a record; the kernel's errors.
+    fn read(&mut self, buf: &mut [u8], clock: &dyn Clock, deadline: Option<Nanos>) -> Result<Chunk, Error>;
+
+    /// Where the next read begins.
+    fn position(&self) -> Slot;
+
+    /// The pass that the next read belongs to, counted from 1.
+    fn pass(&self) -> u64;
+
+    /// The table's size.
+    fn order(&self) -> Order;
+}
+
+/// Checks a buffer against the smallest read that can return a record (the kernel's test is a strict `<`).
+fn check_buffer(buf: &[u8]) -> Result<(), Error> {
+    if buf.len() < pace::MIN_READ_BYTES { Err(Error::Buffer { bytes: buf.len() }) } else { Ok(()) }
+}
+
+/// Checks a start slot, which the kernel does not: past the end it would lose the first pass in silence.
+fn check_start(start: Slot, order: Order) -> Result<(), Error> {
+    if start.0 < order.slots() { Ok(()) } else { Err(Error::StartIndex { start, order }) }
+}
