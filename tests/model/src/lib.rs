@@ -10,6 +10,9 @@
 //! Nothing here uses the library under test: an oracle that shares code with what it judges agrees with its
 //! faults too.
 
+pub mod conformance;
+#[cfg(target_os = "linux")]
+pub mod kvm;
 pub mod model;
 pub mod record;
 pub mod vm;

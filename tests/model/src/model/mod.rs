@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use table::{Ram, Table};
+pub use vm::ModelFactory;
 
 /// `PPC_MIN_HPT_ORDER`.
 const MIN_ORDER: u32 = 18;

@@ -154,6 +154,10 @@ impl Table {
 
     /// `kvmppc_do_h_enter` with `H_EXACT`, on a slot known to be free. False when the entry is refused.
     pub(super) fn h_enter(&mut self, i: usize, v: u64, r: u64) -> bool {
+        // B = 0b1x is reserved, and the kernel keeps it from its own TLBIE.
+        if v >> 63 != 0 {
+            return false;
+        }
         let Some(page) = actual_page_size(v, r) else { return false };
         let mut hw_v = v & !(V_HVLOCK | V_PRESENT);
         let guest_r = r & !R_MODIFIED;

@@ -2,8 +2,8 @@
 //! The model as a [`Vm`]: what comes before the kernel's loops, and fds.
 
 use super::htab_fd::{self, Context, Work};
-use super::{Fault, MAX_ORDER_IN_MEMORY, MIN_ORDER, Model, Op, Ram, State, Table};
-use crate::vm::{BOLTED_ONLY, HtabFd, Vm, WRITE};
+use super::{Config, Fault, MAX_ORDER_IN_MEMORY, MIN_ORDER, Model, Op, Ram, State, Table};
+use crate::vm::{BOLTED_ONLY, HtabFd, Vm, VmFactory, WRITE};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +13,19 @@ const HOST_PAGE: u64 = 0x1_0000;
 const MAX_ORDER: u32 = 46;
 /// `UIO_MAXIOV`.
 const MAX_SEGMENTS: usize = 1024;
+
+/// Makes models with the defaults of [`Config`].
+pub struct ModelFactory;
+
+impl VmFactory for ModelFactory {
+    fn hash(&self, order: u32) -> Result<Box<dyn Vm>, String> {
+        Ok(Box::new(Model::new(order)))
+    }
+
+    fn radix(&self) -> Result<Option<Box<dyn Vm>>, String> {
+        Ok(Some(Box::new(Model::with(Config::radix()))))
+    }
+}
 
 impl Vm for Model {
     /// `kvm_vm_ioctl` → `kvmppc_alloc_reset_hpt`.

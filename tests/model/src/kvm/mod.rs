@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The real thing: VMs of the KVM-HV that this machine's kernel has.
+//!
+//! Needs /dev/kvm with kvm-hv, and debugfs at /sys/kernel/debug for [`Vm::dump`].
+
+mod sys;
+
+use crate::record::{R_C, R_MODIFIED, R_R, V_ABSENT, V_VALID};
+use crate::vm::{HtabFd, Vm, VmFactory};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+use sys::{GetHtabFd, MemoryRegion, check};
+
+/// /dev/kvm.
+pub struct Kvm {
+    device: File,
+}
+
+impl Kvm {
+    /// # Errors
+    /// When /dev/kvm cannot be opened or has no HV VMs.
+    pub fn open() -> io::Result<Self> {
+        let device = File::options().read(true).write(true).open("/dev/kvm")?;
+        let kvm = Kvm { device };
+        kvm.vm()?;
+        Ok(kvm)
+    }
+
+    /// A fresh VM, without a table.
+    ///
+    /// # Errors
+    /// What `KVM_CREATE_VM` gives.
+    pub fn vm(&self) -> io::Result<KvmVm> {
+        // SAFETY: the ioctl takes its argument by value.
+        let fd = unsafe { libc::ioctl(self.device.as_raw_fd(), sys::CREATE_VM, sys::VM_HV) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: gettid only asks.
+        let tid = unsafe { libc::gettid() };
+        // SAFETY: KVM_CREATE_VM made this fd for us just now; nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // The directory is named by the thread that made the VM.
+        let htab = format!("/sys/kernel/debug/kvm/{tid}-{}/htab", fd.as_raw_fd());
+        Ok(KvmVm { fd, htab, ram: Mutex::new(None), start: Instant::now() })
+    }
+}
+
+impl VmFactory for Kvm {
+    fn hash(&self, order: u32) -> Result<Box<dyn Vm>, String> {
+        let vm = self.vm().map_err(|e| format!("KVM_CREATE_VM: {e}"))?;
+        match vm.allocate(order) {
+            Ok(granted) if granted == order => Ok(Box::new(vm)),
+            other => Err(format!("KVM_PPC_ALLOCATE_HTAB of order {order}: {other:?}")),
+        }
+    }
+
+    fn radix(&self) -> Result<Option<Box<dyn Vm>>, String> {
+        let vm = self.vm().map_err(|e| format!("KVM_CREATE_VM: {e}"))?;
+        Ok(if vm.has_capability(sys::CAP_PPC_MMU_RADIX) { Some(Box::new(vm)) } else { None })
+    }
+}
+
+/// One VM.
+pub struct KvmVm {
+    fd: OwnedFd,
+    /// Where debugfs shows its table.
+    htab: String,
+    ram: Mutex<Option<Ram>>,
+    start: Instant,
+}
+
+impl KvmVm {
+    fn has_capability(&self, capability: libc::c_long) -> bool {
+        // SAFETY: the ioctl takes its argument by value.
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::CHECK_EXTENSION, capability) > 0 }
+    }
+}
+
+impl Vm for KvmVm {
+    fn allocate(&self, order: u32) -> Result<u32, i32> {
+        let mut granted = order;
+        // SAFETY: the ioctl reads and writes one u32, which lives across the call.
+        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::PPC_ALLOCATE_HTAB, &raw mut granted) };
+        check(ret as libc::ssize_t)?;
+        Ok(granted)
+    }
+
+    fn open(&self, flags: u64, start_index: u64) -> Result<Box<dyn HtabFd>, i32> {
+        let request = GetHtabFd { flags, start_index, reserved: [0; 2] };
+        // SAFETY: the ioctl reads one struct kvm_get_htab_fd, which GetHtabFd has the layout of (asserted by
+        // size in sys) and which lives across the call.
+        let fd = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::PPC_GET_HTAB_FD, &raw const request) };
+        check(fd as libc::ssize_t)?;
+        // SAFETY: KVM_PPC_GET_HTAB_FD made this fd for us just now; nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Box::new(KvmFd { fd }))
+    }
+
+    fn dump(&self) -> Vec<(u64, u64, u64)> {
+        let text = fs::read_to_string(&self.htab).unwrap_or_else(|e| panic!("{}: {e}", self.htab));
+        let isa300 = is_isa300();
+        text.lines()
+            .map(|line| parse_dump_line(line, isa300).unwrap_or_else(|| panic!("{}: {line:?}", self.htab)))
+            .collect()
+    }
+
+    fn set_ram(&self, bytes: u64) -> Result<(), i32> {
+        let mut ram = self.ram.lock().unwrap_or_else(PoisonError::into_inner);
+        if ram.is_some() {
+            return Err(libc::EEXIST);
+        }
+        let mapping = Ram::map(bytes)?;
+        let region = MemoryRegion {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: bytes,
+            userspace_addr: mapping.address as u64,
+        };
+        // SAFETY: the ioctl reads one struct kvm_userspace_memory_region, which MemoryRegion has the layout
+        // of. The memory it names stays mapped until the VM's fd is closed: `ram` is dropped after `fd`.
+        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::SET_USER_MEMORY_REGION, &raw const region) };
+        check(ret as libc::ssize_t)?;
+        *ram = Some(mapping);
+        Ok(())
+    }
+
+    fn has_htab_fd(&self) -> bool {
+        self.has_capability(sys::CAP_PPC_HTAB_FD)
+    }
+
+    fn clock_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The guest's memory.
+struct Ram {
+    address: usize,
+    len: usize,
+}
+
+impl Ram {
+    /// Maps memory and has every page of it present, in pages of the base size.
+    fn map(bytes: u64) -> Result<Self, i32> {
+        let len = usize::try_from(bytes).map_err(|_| libc::ENOMEM)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choosing touches nothing we have.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
+        }
+        let ram = Ram { address: address as usize, len };
+        // SAFETY: advice on the mapping made above, for all of its length. A kernel without transparent huge
+        // pages refuses it, and needs it not.
+        unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };
+        for offset in (0..len).step_by(4096) {
+            // SAFETY: within the mapping made above, which is writable and which nobody else knows of yet.
+            unsafe { address.cast::<u8>().add(offset).write_volatile(0) };
+        }
+        Ok(ram)
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`, unmapped once. A VM that an open HPT fd keeps alive finds the
+        // memory gone as if it had been paged out: the kernel is told through its MMU notifier.
+        unsafe { libc::munmap(self.address as *mut libc::c_void, self.len) };
+    }
+}
+
+struct KvmFd {
+    fd: OwnedFd,
+}
+
+impl KvmFd {
+    fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl HtabFd for KvmFd {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, i32> {
+        // SAFETY: the kernel writes at most `len` bytes from the slice's start, within the slice.
+        check(unsafe { libc::read(self.raw(), buf.as_mut_ptr().cast(), buf.len()) })
+    }
+
+    fn write(&mut self, buf: &[u8]) -> Result<usize, i32> {
+        // SAFETY: the kernel only reads. For a record cut short it reads up to 8 bytes behind the slice, by
+        // its own checked access to our memory: EFAULT at worst.
+        check(unsafe { libc::write(self.raw(), buf.as_ptr().cast(), buf.len()) })
+    }
+
+    fn writev(&mut self, segments: &[&[u8]]) -> Result<usize, i32> {
+        let vector: Vec<_> = segments
+            .iter()
+            .map(|s| libc::iovec { iov_base: s.as_ptr().cast_mut().cast(), iov_len: s.len() })
+            .collect();
+        let count = libc::c_int::try_from(vector.len()).map_err(|_| libc::EINVAL)?;
+        // SAFETY: `vector` holds `count` iovecs, each a live slice that the kernel only reads, as in `write`.
+        check(unsafe { libc::writev(self.raw(), vector.as_ptr(), count) })
+    }
+}
+
+/// Whether the hardware keeps entries in the ISA 3.0 format (`PPC_FEATURE2_ARCH_3_00`).
+fn is_isa300() -> bool {
+    // SAFETY: getauxval only asks.
+    unsafe { libc::getauxval(libc::AT_HWCAP2) & 0x0080_0000 != 0 }
+}
+
+/// A line of debugfs's htab: slot, first doubleword and second one as the hardware has them, and the guest's
+/// second one (`debugfs_htab_read`).
+fn parse_dump_line(line: &str, isa300: bool) -> Option<(u64, u64, u64)> {
+    let mut words = line.split_whitespace().map(|word| u64::from_str_radix(word, 16));
+    let mut next = || words.next()?.ok();
+    let (slot, mut v, hw_r, guest_r) = (next()?, next()?, next()?, next()?);
+    let harvest = if v & V_VALID != 0 { hw_r & (R_R | R_C) } else { 0 };
+    if isa300 {
+        // The segment size moved to bits 58 and 59 of the second doubleword.
+        v = v & 0x000f_ffff_ffff_ffff | (hw_r >> 58 & 3) << 62;
+    }
+    Some((slot, v & !V_ABSENT | V_VALID, (guest_r | harvest) & !R_MODIFIED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_dump_line, sys};
+
+    /// Lines seen on Linux 6.1.176.
+    #[test]
+    fn dump_lines_as_the_kernel_prints_them() {
+        let line = "   3e8 0000000000012320 3000000000005f96 0000000000005196";
+        assert_eq!(parse_dump_line(line, true), Some((0x3e8, 0x12301, 0x5196)));
+        let line = "   5e8 00000000000012a0 3400000000005f92 4000000000005192";
+        assert_eq!(parse_dump_line(line, true), Some((0x5e8, 0x4000_0000_0000_1281, 0x5192)));
+        assert_eq!(parse_dump_line("   5e8 12a0", true), None);
+    }
+
+    #[test]
+    fn ioctls_as_the_target_encodes_them() {
+        let expected = if cfg!(target_arch = "powerpc64") {
+            [0x2000_ae01, 0xc004_aea7, 0x8020_aeaa]
+        } else {
+            [0xae01, 0xc004_aea7, 0x4020_aeaa]
+        };
+        assert_eq!([sys::CREATE_VM, sys::PPC_ALLOCATE_HTAB, sys::PPC_GET_HTAB_FD], expected);
+    }
+}
