@@ -217,7 +217,9 @@ impl Error {
 /// What an errno of a write to the kernel's fd means (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
 fn write_cause(errno: Errno) -> &'static str {
     match errno.number() {
-        libc::EBUSY => "the destination's vCPUs are running; the table can only be written while they are stopped",
+        libc::EBUSY => {
+            "the destination's vCPUs are running; the table can only be written while they are stopped"
+        }
         libc::EINVAL => {
             "the guest is in radix mode, the slot is outside the kernel's table, or the entry has a page size that \
              the kernel does not know"

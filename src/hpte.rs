@@ -95,6 +95,30 @@ impl Hpte {
     }
 }
 
+/// The byte of a big-endian entry that holds the first doubleword's low bits.
+const V_LOW_BYTE: usize = 7;
+
+/// Clears bit 0x40 of the first doubleword of each entry, and tells whether all of them are valid.
+///
+/// The bit is nobody's but its owner's: in QEMU's memory it means dirty, in what the kernel tells it is the lock that the
+/// kernel held while it read the entry (`HPTE_V_HVLOCK`, always set).
+pub fn scrub(entries: &mut [u8]) -> bool {
+    const VALID: u8 = V_VALID.to_be_bytes()[V_LOW_BYTE];
+    const DIRTY: u8 = V_DIRTY.to_be_bytes()[V_LOW_BYTE];
+    let mut all = VALID;
+    for entry in entries.chunks_exact_mut(HPTE_BYTES) {
+        entry[V_LOW_BYTE] &= !DIRTY;
+        all &= entry[V_LOW_BYTE];
+    }
+    all != 0
+}
+
+/// Whether a big-endian entry is valid.
+#[must_use]
+pub fn is_valid(entry: &[u8]) -> bool {
+    entry.get(V_LOW_BYTE).is_some_and(|low| u64::from(*low) & V_VALID != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 //! Carries a POWER guest's hashed page table (HPT) through QEMU migration.
 #![warn(missing_docs)]
 
+pub mod capi;
 pub mod clock;
 pub mod error;
 pub mod feed;
@@ -9,6 +10,7 @@ pub mod host;
 pub mod hpte;
 pub mod load;
 pub mod lock;
+pub mod lookup;
 pub mod record;
 pub mod report;
 pub mod save;

@@ -6,17 +6,12 @@
 
 use crate::error::{Error, Place};
 use crate::host::Host;
-use crate::hpte::{HPTE_BYTES, V_DIRTY, V_VALID};
+use crate::hpte::{self, HPTE_BYTES};
 use crate::record::{Extent, StreamHeader};
 use crate::report::LoadReport;
 use crate::sink::{KernelSink, MemorySink, Sink};
 use crate::stream::{self, BodyHeader, BodyReader, Get};
 use crate::table::Table;
-
-/// The last byte of an entry's first doubleword, which holds the bits that matter here.
-const LOW_BYTE: usize = 7;
-const VALID: u8 = V_VALID.to_be_bytes()[LOW_BYTE];
-const DIRTY: u8 = V_DIRTY.to_be_bytes()[LOW_BYTE];
 
 /// Loads one body into the host's table.
 ///
@@ -54,11 +49,7 @@ pub fn load(
     result
 }
 
-fn load_records(
-    host: &dyn Host,
-    body: &mut BodyReader<'_>,
-    report: &mut LoadReport,
-) -> Result<(), Error> {
+fn load_records(host: &dyn Host, body: &mut BodyReader<'_>, report: &mut LoadReport) -> Result<(), Error> {
     let mut target: Option<(Table, Box<dyn Sink>)> = None;
     let mut entries = Vec::new();
     loop {
@@ -82,7 +73,7 @@ fn load_records(
         report.tally.count(run);
         report.crc.update(&header.to_bytes());
         report.crc.update(&entries);
-        if clean(&mut entries) {
+        if hpte::scrub(&mut entries) {
             sink.load(run, &entries)?;
         } else {
             report.demoted += load_demoting(sink.as_mut(), run, &entries)?;
@@ -100,23 +91,12 @@ fn open_sink(host: &dyn Host, place: Place, run: Extent) -> Result<(Table, Box<d
     Ok((table, sink))
 }
 
-/// Clears the bit that QEMU (as dirty) and the kernel (as its lock) let slip into what they send; tells whether all
-/// entries are valid, as they should be.
-fn clean(entries: &mut [u8]) -> bool {
-    let mut all = VALID;
-    for entry in entries.chunks_exact_mut(HPTE_BYTES) {
-        entry[LOW_BYTE] &= !DIRTY;
-        all &= entry[LOW_BYTE];
-    }
-    all != 0
-}
-
 /// Loads a record of a QEMU whose vCPUs changed entries while it sent them (TCG without this library): it may have counted
 /// an entry as valid that is not. It sends such a slot again later; until then the slot is invalid. Tells how many were.
 fn load_demoting(sink: &mut dyn Sink, run: Extent, entries: &[u8]) -> Result<u64, Error> {
     let mut demoted = 0;
     for (index, entry) in (run.index..=u32::MAX).zip(entries.chunks_exact(HPTE_BYTES)) {
-        if entry[LOW_BYTE] & VALID != 0 {
+        if hpte::is_valid(entry) {
             sink.load(Extent { index, n_valid: 1, n_invalid: 0 }, entry)?;
         } else {
             demoted += 1;

@@ -8,7 +8,7 @@
 use crate::error::{Access, Errno, Error};
 use crate::feed::Feed;
 use crate::host::{Host, OpenOptions};
-use crate::hpte::{HPTE_BYTES, Hpte, Order, Slot, V_DIRTY};
+use crate::hpte::{self, HPTE_BYTES, Hpte, Order, Slot, V_DIRTY};
 use crate::record::{Extent, HEADER_BYTES, KernelHeader};
 use crate::save::Saver;
 use crate::sink::{KernelSink, Sink};
@@ -97,18 +97,19 @@ fn read_kernel(
             return Err(Error::FirstPassShort { end: Slot(at), order });
         }
         let mut rest =
-            room.get(..got).ok_or(Error::KernelRead { slot: Slot(at), pass: 1, errno: Errno::EIO })?;
-        while let Some((header, after)) = rest.split_first_chunk::<HEADER_BYTES>() {
+            room.get_mut(..got).ok_or(Error::KernelRead { slot: Slot(at), pass: 1, errno: Errno::EIO })?;
+        while let Some((header, after)) = std::mem::take(&mut rest).split_first_chunk_mut::<HEADER_BYTES>() {
             let KernelHeader(run) = KernelHeader::parse(*header);
-            let told = after.get(..run.payload_bytes());
-            let Some(told) = told.filter(|_| run.fits(order) && u64::from(run.index) == at) else {
+            let parts = after.split_at_mut_checked(run.payload_bytes());
+            let Some((told, next)) = parts.filter(|_| run.fits(order) && u64::from(run.index) == at) else {
                 let why = "a lookup's records do not follow each other";
                 return Err(Error::KernelRecord { record: run, slot: Slot(at), why });
             };
+            hpte::scrub(told);
             feed.keep(host, run, told)?;
             copy(entries, first.0, run, told);
             at = run.end();
-            rest = &after[told.len()..];
+            rest = next;
         }
     }
     Ok(())

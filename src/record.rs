@@ -235,10 +235,7 @@ mod tests {
         }
         build.invalid(4098);
         build.invalid(4100);
-        assert_eq!(
-            build.finish(),
-            Tally { records: 3, valid: 4098, invalid: 2, bytes: 24 + 4098 * 16 }
-        );
+        assert_eq!(build.finish(), Tally { records: 3, valid: 4098, invalid: 2, bytes: 24 + 4098 * 16 });
         assert_eq!(buf[..8], StreamHeader(Extent { index: 0, n_valid: 4096, n_invalid: 0 }).to_bytes());
     }
 

@@ -111,15 +111,17 @@ impl Saver {
                 report.crc = RecordCrc::default();
                 if table.order().is_none() { Progress::Clean } else { Progress::More }
             }
-            Opening::Table => body.wrap(self, |body| loop {
-                let step = self.tell(body, &mut running, deadline)?;
-                let Some(step) = step else { return Ok(Progress::More) };
-                if step.chunk.wrapped {
-                    return Ok(if step.clean { Progress::Clean } else { Progress::More });
-                }
-                let late = deadline.is_some_and(|deadline| body.host.now() >= deadline);
-                if late || body.stream.rate_limited() {
-                    return Ok(Progress::More);
+            Opening::Table => body.wrap(self, |body| {
+                loop {
+                    let step = self.tell(body, &mut running, deadline)?;
+                    let Some(step) = step else { return Ok(Progress::More) };
+                    if step.chunk.wrapped {
+                        return Ok(if step.clean { Progress::Clean } else { Progress::More });
+                    }
+                    let late = deadline.is_some_and(|deadline| body.host.now() >= deadline);
+                    if late || body.stream.rate_limited() {
+                        return Ok(Progress::More);
+                    }
                 }
             })?,
         };

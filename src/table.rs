@@ -35,6 +35,8 @@ impl Table {
 #[derive(Clone, Copy, Debug)]
 pub struct SharedTable {
     words: NonNull<AtomicU64>,
+    /// Words in all: two a slot.
+    len: usize,
     order: Order,
 }
 
@@ -60,7 +62,8 @@ impl SharedTable {
     pub unsafe fn new(start: *mut u8, order: Order) -> Option<SharedTable> {
         let words = NonNull::new(start.cast::<AtomicU64>()).filter(|words| words.is_aligned())?;
         isize::try_from(order.bytes()).ok()?;
-        Some(SharedTable { words, order })
+        let len = usize::try_from(order.slots() * 2).ok()?;
+        Some(SharedTable { words, len, order })
     }
 
     /// The table's size.
@@ -71,11 +74,11 @@ impl SharedTable {
 
     /// The words of slots `from..to`, two each; cut to the table.
     fn words(&self, from: u64, to: u64) -> &[AtomicU64] {
-        let to = to.min(self.order.slots());
-        let from = from.min(to);
-        // 2 * slots * 8 bytes fit an isize: `new` checked it, so these conversions are exact.
-        let (start, len) = ((from * 2) as usize, ((to - from) * 2) as usize);
-        // SAFETY: `start + len` words are within the `order.bytes()` bytes that the caller of `new` promised to keep
+        let word =
+            |slot: u64| usize::try_from(slot).map_or(self.len, |slot| slot.saturating_mul(2)).min(self.len);
+        let start = word(from);
+        let len = word(to).saturating_sub(start);
+        // SAFETY: `start + len` is at most `self.len`, the words of the `order.bytes()` bytes that the caller of `new` promised to keep
         // allocated and to share only through atomics or machine accesses; `new` checked null, alignment and size.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().add(start), len) }
     }

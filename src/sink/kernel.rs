@@ -37,9 +37,8 @@ impl KernelSink {
     /// # Errors
     /// [`Error::Open`] with the host's errno.
     pub fn open(host: &dyn Host) -> Result<KernelSink, Error> {
-        let fd = host
-            .open(OpenOptions::new(Access::Write))
-            .map_err(|errno| Error::Open(Access::Write, errno))?;
+        let fd =
+            host.open(OpenOptions::new(Access::Write)).map_err(|errno| Error::Open(Access::Write, errno))?;
         Ok(KernelSink { fd, batch: Vec::new(), pending: Vec::new() })
     }
 
@@ -75,7 +74,8 @@ impl KernelSink {
     /// One system call with the records from `first` on; tells how many the kernel applied, at least one.
     fn write(&mut self, first: usize) -> Result<usize, Error> {
         let waiting = &self.pending[first..self.pending.len().min(first + MAX_SEGMENTS)];
-        let segments: Vec<&[u8]> = waiting.iter().map(|record| &self.batch[record.start..record.end]).collect();
+        let segments: Vec<&[u8]> =
+            waiting.iter().map(|record| &self.batch[record.start..record.end]).collect();
         let mut took = match retry(|| self.fd.write(&segments)) {
             Ok(took) => took,
             Err(errno) => return Err(self.find_culprit(first, errno)),

@@ -8,16 +8,11 @@ use super::{Chunk, Source, check_buffer, check_start, pace::Pace};
 use crate::clock::{Clock, Nanos};
 use crate::error::{Access, Errno, Error};
 use crate::host::{Host, HptFd, OpenOptions};
-use crate::hpte::{HPTE_BYTES, Order, Slot, V_DIRTY};
+use crate::hpte::{self, Order, Slot};
 use crate::record::{Extent, HEADER_BYTES, KernelHeader, StreamHeader, Tally};
 
 /// The kernel starts no record with this much room left or less.
 const ROOM_NEEDED: usize = 24;
-/// The kernel reads an entry under its lock and tells the lock's bit (`HPTE_V_HVLOCK`) with it, always set; in QEMU the
-/// same bit means dirty.
-const HVLOCK: u8 = V_DIRTY.to_be_bytes()[V_LOW_BYTE];
-/// The last byte of an entry's first doubleword.
-const V_LOW_BYTE: usize = 7;
 
 /// How to read the kernel's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,9 +84,7 @@ impl KernelSource {
             let Some((entries, next)) = after.split_at_mut_checked(run.payload_bytes()) else {
                 return wrong(run, "its entries are cut short");
             };
-            for entry in entries.chunks_exact_mut(HPTE_BYTES) {
-                entry[V_LOW_BYTE] &= !HVLOCK;
-            }
+            hpte::scrub(entries);
             *header = StreamHeader(run).to_bytes();
             tally.count(run);
             end = run.end();

@@ -61,7 +61,8 @@ impl MemorySource {
         let mut source = MemorySource { table, options, told: None, position: options.start.0, pass: 1 };
         if options.compare {
             // What stands before the start is taken as told: it counts when it changes.
-            let mut told = LastTold(vec![Hpte::default(); usize::try_from(table.order().slots()).unwrap_or(0)]);
+            let mut told =
+                LastTold(vec![Hpte::default(); usize::try_from(table.order().slots()).unwrap_or(0)]);
             (0..options.start.0).for_each(|slot| told.set(slot, source.seen(table.peek(Slot(slot)))));
             source.told = Some(told);
         }

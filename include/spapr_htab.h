@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * spapr-htab: carries a POWER guest's hashed page table through QEMU migration.
+ *
+ * Pointers: a handle is NULL or came from spapr_htab_new and was not freed since; other pointers are NULL or valid for
+ * what the function says, for the length of the call.
+ * Rules for every function, unless it says otherwise:
+ * - A handle is used by any number of threads; each function says what it waits for.
+ * - Functions return 0 or more, or -errno; spapr_htab_last_error has the sentence that belongs to it.
+ * - Inputs come before outputs. Outputs are written on success only.
+ * - A NULL handle gives -EINVAL, and so does a NULL where something is needed. spapr_htab_free(NULL) is fine.
+ * - Nothing is printed; the log goes to the host's callback.
+ *
+ * Made by cbindgen from src/capi. Do not edit.
+ */
+
+#ifndef SPAPR_HTAB_H
+#define SPAPR_HTAB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct iovec; /* <sys/uio.h> */
+
+#define SPAPR_HTAB_VERSION_MAJOR 0
+#define SPAPR_HTAB_VERSION_MINOR 1
+#define SPAPR_HTAB_VERSION_PATCH 0
+
+// The guest has no hash table: a radix guest.
+#define SPAPR_HTAB_TABLE_NONE 0
+
+// The guest's hash table is in the kernel: KVM-HV.
+#define SPAPR_HTAB_TABLE_KERNEL 1
+
+// The guest's hash table is in this process's memory: TCG and KVM-PR.
+#define SPAPR_HTAB_TABLE_MEMORY 2
+
+// Flag of SpaprHtabHost: find changes in a table in memory that carry no dirty bit (reference and change bits under
+// TCG, everything under KVM-PR), by comparing every entry with what was last sent. Exact. While a save goes on it takes
+// as much memory again as the table has.
+#define SPAPR_HTAB_COMPARE 1
+
+// The number that changes when a program built for an older library can no longer use this one.
+#define SPAPR_HTAB_ABI_VERSION 1
+
+// One guest's hash table on its way through migrations. Opaque.
+typedef struct SpaprHtab SpaprHtab;
+
+// The guest's hash table, as the host's callback `table` describes it.
+//
+// The library zeroes the structure and sets `struct_size` before it asks; the host fills in the rest.
+typedef struct SpaprHtabTable {
+    // The size of this structure as the library knows it. A host leaves fields beyond it alone.
+    size_t struct_size;
+    // One of SPAPR_HTAB_TABLE_*.
+    uint32_t kind;
+    // log2 of the table's bytes, 18 to 36. Unused without a table.
+    uint32_t order;
+    // SPAPR_HTAB_TABLE_MEMORY only: the table, 1 << order bytes, aligned to 8 bytes, big-endian entries. It stays
+    // allocated until table_allocate or table_free is called, spapr_htab_quiesce has returned, or no save or load is
+    // under way. Other threads may read and write it meanwhile in whole 64-bit words (or, in the second doubleword,
+    // in bytes), marking what they change in the first doubleword with 0x40 as QEMU does.
+    void *memory;
+} SpaprHtabTable;
+
+// The host: what the library calls back.
+//
+// Zero the structure, set `struct_size` to its size, fill in what is needed. Every callback gets `opaque`; those for
+// the stream also get the `stream` that was given to the save or load function. Callbacks return 0 or more, or
+// -errno. They are called on the thread that called the library, under the locks it holds; they must not unwind or
+// longjmp through the library. The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
+// clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
+// spapr_htab_last_error, spapr_htab_quiesce, spapr_htab_resume and the lookups.
+typedef struct SpaprHtabHost {
+    // sizeof(SpaprHtabHost).
+    size_t struct_size;
+    // Given to every callback.
+    void *opaque;
+    // The VM's KVM file descriptor, for KVM_PPC_GET_HTAB_FD; -1 if there is none. Stays the caller's.
+    int vm_fd;
+    // SPAPR_HTAB_COMPARE or 0.
+    uint32_t flags;
+    // Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
+    // qemu_file_get_error.
+    int (*put)(void *opaque, void *stream, const uint8_t *data, size_t len);
+    // Optional: 1 if this round's share of the bandwidth is used up, else 0.
+    int (*rate_limited)(void *opaque, void *stream);
+    // Needed to load: reads 1 to `len` bytes into `data` and returns their number; 0 at the end of the stream. May
+    // yield to other coroutines of the same thread.
+    int64_t (*get)(void *opaque, void *stream, uint8_t *data, size_t len);
+    // Optional: 0, or -errno if the stream has failed. Asked when `get` returns 0, to tell a failure from an end.
+    int (*stream_error)(void *opaque, void *stream);
+    // Needed: describes the guest's table as it is now.
+    int (*table)(void *opaque, struct SpaprHtabTable *out);
+    // Needed to load: gives the guest a new, empty table of this order in place of the one it has.
+    int (*table_allocate)(void *opaque, uint32_t order);
+    // Needed to load: the guest has no hash table from now on.
+    int (*table_free)(void *opaque);
+    // Optional, in place of the ioctl on vm_fd: opens the kernel's table. `flags`: 1 bolted entries only, 2 to write.
+    // Returns a file descriptor that the library will close.
+    int (*open_fd)(void *opaque, uint64_t flags, uint64_t start_index);
+    // Optional, in place of read(2) on what open_fd returned.
+    int64_t (*read_fd)(void *opaque, int fd, uint8_t *data, size_t len);
+    // Optional, in place of writev(2) on what open_fd returned.
+    int64_t (*writev_fd)(void *opaque, int fd, const struct iovec *data, int count);
+    // Optional, in place of close(2) on what open_fd returned.
+    void (*close_fd)(void *opaque, int fd);
+    // Optional, in place of CLOCK_MONOTONIC: nanoseconds.
+    uint64_t (*clock_ns)(void *opaque);
+    // Optional: takes a line of log, without a newline. Level 1 error, 2 warning, 3 info, 4 debug, 5 trace.
+    void (*log)(void *opaque, int level, const char *line);
+    // The highest level that `log` wants; 0 for none.
+    int log_level;
+} SpaprHtabHost;
+
+// What one pass over the table told.
+typedef struct SpaprHtabPass {
+    // Records.
+    uint64_t records;
+    // Entries told as valid.
+    uint64_t valid;
+    // Slots told as invalid.
+    uint64_t invalid;
+    // Bytes of the records, headers included.
+    uint64_t bytes;
+    // Nanoseconds spent in the library for it, callbacks included.
+    uint64_t time_ns;
+} SpaprHtabPass;
+
+// What the last save and the last load did, or are doing.
+typedef struct SpaprHtabStats {
+    // The order of the table being saved; 0 without one.
+    uint32_t save_order;
+    // CRC-32 of all record bytes since the table's size was sent.
+    uint32_t save_crc32;
+    // Passes begun; see spapr_htab_pass.
+    uint64_t save_passes;
+    // Estimate of the bytes still to be sent.
+    uint64_t save_pending;
+    // All that was told.
+    struct SpaprHtabPass save_total;
+    // What of it was told by spapr_htab_save_complete.
+    struct SpaprHtabPass save_stopped;
+    // What of it was told because lookups had taken the kernel's mark of the change; part of no pass, and without
+    // a time of its own.
+    struct SpaprHtabPass save_looked_up;
+    // All that was read since the table's size arrived.
+    struct SpaprHtabPass load_total;
+    // Sections read.
+    uint64_t load_sections;
+    // Entries that came as valid without their valid bit, and were loaded as invalid slots.
+    uint64_t load_demoted;
+    // CRC-32 of all record bytes since the table's size arrived. Equals save_crc32 of the source at its end.
+    uint32_t load_crc32;
+    // Always 0.
+    uint32_t reserved;
+} SpaprHtabStats;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Makes a handle and stores it in `*out`.
+//
+// `host` is copied; what its pointers point to must live until the handle is freed. One handle serves one guest, for
+// any number of saves and loads. Any thread, any lock.
+//
+// Returns 0, or -EINVAL if `host` or `out` is NULL or `host` is not as SpaprHtabHost says.
+int spapr_htab_new(const struct SpaprHtabHost *host,
+                   struct SpaprHtab **out);
+
+// Frees a handle; NULL is fine. A save that was not cleaned up ends; its file descriptor is closed.
+//
+// No other call on the handle may be running or follow.
+void spapr_htab_free(struct SpaprHtab *handle);
+
+// Copies the sentence that says what last failed, and what to do, to `buf`: as much of it as fits in `size` bytes with
+// the NUL at its end. The text is UTF-8 in one line; empty if nothing failed yet.
+//
+// Returns the length of the whole sentence, without the NUL; 0 if `handle` is NULL. Any thread, any lock; another thread's
+// failure may come between.
+size_t spapr_htab_last_error(const struct SpaprHtab *handle,
+                             size_t size,
+                             char *buf);
+
+// The library's version, "MAJOR.MINOR.PATCH"; a constant string.
+const char *spapr_htab_version(void);
+
+// SPAPR_HTAB_ABI_VERSION of the library that is linked in, to be compared with the header's.
+uint32_t spapr_htab_abi_version(void);
+
+// Begins to save: writes the section's first body (the table's size, or that there is none) to `stream` and begins to
+// track changes. Ends a save that was under way.
+//
+// With a table in the kernel its fd is opened here, so that a kernel that cannot do it fails the migration at once.
+//
+// Returns 0 or -errno: the host's from `table` and `put`; -EINVAL for a table order outside 18 to 36; -ENOTTY, -EMFILE,
+// -ENOMEM and the like from opening the fd; -EDEADLK if called from a stream callback. The caller holds whatever lock
+// keeps the table from being replaced (QEMU: BQL, or before any vCPU can reset).
+int spapr_htab_save_setup(struct SpaprHtab *handle,
+                          void *stream);
+
+// Writes one body of what there is to tell to `stream`, while the guest runs.
+//
+// Ends when `max_ns` nanoseconds are over, the stream's rate limit is reached, or the end of the table is. A negative
+// `max_ns` sets no bound. With a table in memory the bound is kept to within 4096 slots. With one in the kernel, the
+// first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
+// over the whole table, which nothing can interrupt.
+//
+// Returns 0 if there may be more, 1 if a sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
+// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
+// at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
+int spapr_htab_save_iterate(struct SpaprHtab *handle,
+                            void *stream,
+                            int64_t max_ns);
+
+// Writes one body with all that is left to tell to `stream`. The VM is stopped.
+//
+// May be called again, with the VM stopped again; if nothing changed since, the body is empty.
+//
+// Returns 0 or -errno: as spapr_htab_save_iterate; -EAGAIN if the table was replaced by one of another size since the
+// last iterate (its size can no longer be sent: migrate again); -EBUSY if the table goes on changing. After a failure the
+// guest can go on.
+int spapr_htab_save_complete(struct SpaprHtab *handle,
+                             void *stream);
+
+// Ends a save, whatever became of it: closes the fd, frees buffers. The statistics stay. Fine without a setup.
+//
+// Returns 0, or -EINVAL for a NULL handle, or -EDEADLK if called from a stream callback.
+int spapr_htab_save_cleanup(struct SpaprHtab *handle);
+
+// Stores an estimate of the bytes still to be sent in `*out`: what is left of the first pass at the density seen so
+// far, then as much as the last sweep told. 0 after a complete, without a table and outside a save.
+//
+// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in.
+int spapr_htab_save_pending(const struct SpaprHtab *handle,
+                            uint64_t *out);
+
+// The table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing of the
+// library reads it any more and the fd is closed. Fine, and without effect, outside a save.
+//
+// Waits for a read of the table that is under way, not for the stream. Until spapr_htab_resume, iterate writes empty
+// bodies and complete fails. QEMU: under the BQL, as is the replacing.
+//
+// Returns 0, or -EINVAL for a NULL handle.
+int spapr_htab_quiesce(struct SpaprHtab *handle);
+
+// The table is in place again, of the same size or not, or gone: what `table` tells now is sent, its size first, then
+// all of it. Fine, and without effect, when nothing was quiesced.
+//
+// Returns 0 or -errno as from spapr_htab_save_setup; iterate and complete then fail with the same error.
+int spapr_htab_resume(struct SpaprHtab *handle);
+
+// Reads one body of the section from `stream` into the guest's table.
+//
+// `version_id` is the section's; only 1 is known. A body that announces a table calls `table_allocate`, one that
+// announces none `table_free`, and one with records first `table`. The vCPUs are stopped. `get` may yield; other
+// functions may be called on the handle meanwhile, but not this one.
+//
+// Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
+// one, or an entry that the kernel does not take; -EIO for a stream that ended early or an entry that the kernel
+// refuses; -EBUSY if vCPUs run; the host's errors. After a failure the table is not to be used; the record that was
+// refused was not loaded, and no fd is left open.
+int spapr_htab_load(struct SpaprHtab *handle,
+                    void *stream,
+                    int version_id);
+
+// Ends an incoming migration, whatever became of it, and logs what was loaded. Fine without a load.
+//
+// Returns 0, or -EINVAL for a NULL handle.
+int spapr_htab_load_cleanup(struct SpaprHtab *handle);
+
+// Reads `count` entries from slot `first` on into `out`, `16 * count` bytes, as the guest's hardware sees them
+// (big-endian). Invalid slots of a table in the kernel read as zeros, and 0x40 of the first doubleword is 0.
+//
+// May be called while a save goes on: what the kernel takes as told thereby is told to the stream, too. Any thread;
+// waits for a read of the table that is under way.
+//
+// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; the kernel's errors. `out` is written on
+// success only.
+int spapr_htab_read_hptes(struct SpaprHtab *handle,
+                          uint64_t first,
+                          size_t count,
+                          void *out);
+
+// Replaces the entry in `slot` by the doublewords `v` and `r` (host byte order). Without the valid bit (1) in `v` the slot
+// becomes invalid. With a table in the kernel the vCPUs are stopped.
+//
+// Returns 0 or -errno: -EINVAL for a slot outside the table or an entry that the kernel does not take; -EBUSY if vCPUs
+// run; -EIO if the kernel refuses the entry.
+int spapr_htab_write_hpte(struct SpaprHtab *handle,
+                          uint64_t slot,
+                          uint64_t v,
+                          uint64_t r);
+
+// Stores what the last save and load did, or are doing, in `*out`, whose size is `size`: fields that the library does
+// not know are set to 0, fields beyond `size` are not written.
+//
+// Any thread, any lock, at any time; waits for nothing but another copy of the figures.
+//
+// Returns 0, or -EINVAL for a NULL or a size of 0.
+int spapr_htab_stats(const struct SpaprHtab *handle,
+                     size_t size,
+                     struct SpaprHtabStats *out);
+
+// Stores what one pass of the last save told in `*out`, as spapr_htab_stats does. Passes count from 0, the first pass;
+// from the 256th on they are added up in one.
+//
+// Returns 0, or -EINVAL for a NULL, a size of 0 or a pass that was not begun.
+int spapr_htab_pass(const struct SpaprHtab *handle,
+                    uint64_t index,
+                    size_t size,
+                    struct SpaprHtabPass *out);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SPAPR_HTAB_H */

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What every exported function does around its work.
+
+use super::handle::SpaprHtab;
+use super::log::Routed;
+use crate::error::Error;
+use crate::lock::lock;
+use libc::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs an exported function's work: checks the handle, routes the log, stops panics, keeps the sentence of an error.
+pub fn call(handle: *const SpaprHtab, work: impl FnOnce(&SpaprHtab) -> Result<c_int, Error>) -> c_int {
+    // SAFETY: by the contract of `capi`, a handle that is not NULL is one that `spapr_htab_new` made and that nobody
+    // frees during the call; it is only ever shared.
+    let Some(handle) = (unsafe { handle.as_ref() }) else { return -libc::EINVAL };
+    let _routed = Routed::to(handle.log_sink());
+    // What a panic leaves half done is either behind `Saver::fail` below or of no further use.
+    let result = catch_unwind(AssertUnwindSafe(|| work(handle))).unwrap_or_else(|_| {
+        handle.saver.fail(Error::Internal);
+        Err(Error::Internal)
+    });
+    result.unwrap_or_else(|error| {
+        log::error!("spapr/htab: {error}");
+        let errno = error.errno().number();
+        *lock(&handle.last_error) = error.to_string();
+        -errno
+    })
+}
+
+/// Writes `value` to the caller's `size` bytes at `out`: the fields that both sides know, zeros for those that only the
+/// caller knows.
+pub fn write_out<T: Copy>(value: &T, size: usize, out: *mut T) -> Result<(), Error> {
+    if out.is_null() || size == 0 {
+        return Err(Error::Argument("the place for the result is NULL or empty"));
+    }
+    let known = size.min(size_of::<T>());
+    // SAFETY: the caller said that `size` bytes at `out` are its own to be written; `value` has at least `known` bytes,
+    // and the two do not overlap, since `value` is a local of ours.
+    unsafe {
+        out.cast::<u8>().write_bytes(0, size);
+        out.cast::<u8>().copy_from_nonoverlapping(std::ptr::from_ref(value).cast(), known);
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Single entries, for whoever looks into the guest's table outside a migration.
+
+use super::call::call;
+use super::handle::SpaprHtab;
+use crate::error::Error;
+use crate::hpte::{HPTE_BYTES, Hpte, Slot};
+use crate::lookup;
+use libc::{c_int, c_void};
+
+/// Reads `count` entries from slot `first` on into `out`, `16 * count` bytes, as the guest's hardware sees them
+/// (big-endian). Invalid slots of a table in the kernel read as zeros, and 0x40 of the first doubleword is 0.
+///
+/// May be called while a save goes on: what the kernel takes as told thereby is told to the stream, too. Any thread;
+/// waits for a read of the table that is under way.
+///
+/// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; the kernel's errors. `out` is written on
+/// success only.
+///
+/// # Safety
+/// The contract of [`crate::capi`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_read_hptes(
+    handle: *mut SpaprHtab,
+    first: u64,
+    count: usize,
+    out: *mut c_void,
+) -> c_int {
+    call(handle, |handle| {
+        let bytes = count.checked_mul(HPTE_BYTES).filter(|bytes| isize::try_from(*bytes).is_ok());
+        let Some(bytes) = bytes else { return Err(Error::Argument("too many entries asked for")) };
+        if out.is_null() {
+            return Err(Error::Argument("the place for the entries is NULL"));
+        }
+        let mut entries = Vec::new();
+        let reserved = entries.try_reserve_exact(bytes);
+        reserved.map_err(|_| Error::Argument("more entries asked for than memory holds"))?;
+        entries.resize(bytes, 0);
+        lookup::read_hptes(&handle.host, &handle.saver, Slot(first), &mut entries)?;
+        // SAFETY: the caller gave `16 * count` bytes at `out`, which are not in our vector.
+        unsafe { out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), bytes) };
+        Ok(0)
+    })
+}
+
+/// Replaces the entry in `slot` by the doublewords `v` and `r` (host byte order). Without the valid bit (1) in `v` the slot
+/// becomes invalid. With a table in the kernel the vCPUs are stopped.
+///
+/// Returns 0 or -errno: -EINVAL for a slot outside the table or an entry that the kernel does not take; -EBUSY if vCPUs
+/// run; -EIO if the kernel refuses the entry.
+///
+/// # Safety
+/// The contract of [`crate::capi`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_write_hpte(handle: *mut SpaprHtab, slot: u64, v: u64, r: u64) -> c_int {
+    call(handle, |handle| {
+        lookup::write_hpte(&handle.host, &handle.saver, Slot(slot), Hpte { v, r }).map(|()| 0)
+    })
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The C interface: all that the static library exports.
+//!
+//! The pointer contract, stated once for every function:
+//! - `handle` is NULL or came from [`handle::spapr_htab_new`] and was not given to [`handle::spapr_htab_free`] since;
+//! - other pointers are NULL or valid for what the function's documentation says, for the length of the call;
+//! - the callbacks of [`types::SpaprHtabHost`] keep to their own documentation until the handle is freed.
+//!
+//! Whatever can be checked is: a NULL where none is allowed gives -EINVAL, and no panic leaves the library.
+
+pub mod handle;
+pub mod load;
+pub mod lookup;
+pub mod save;
+pub mod stats;
+pub mod types;
+
+mod call;
+mod fd;
+mod host;
+mod log;

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Statistics.
+
+use super::call::{call, write_out};
+use super::handle::SpaprHtab;
+use super::types::{SpaprHtabPass, SpaprHtabStats};
+use crate::clock::Nanos;
+use crate::error::Error;
+use crate::lock::lock;
+use crate::record::Tally;
+use libc::c_int;
+
+fn pass(tally: Tally, time: Nanos) -> SpaprHtabPass {
+    let Tally { records, valid, invalid, bytes } = tally;
+    SpaprHtabPass { records, valid, invalid, bytes, time_ns: time.0 }
+}
+
+/// Stores what the last save and load did, or are doing, in `*out`, whose size is `size`: fields that the library does
+/// not know are set to 0, fields beyond `size` are not written.
+///
+/// Any thread, any lock, at any time; waits for nothing but another copy of the figures.
+///
+/// Returns 0, or -EINVAL for a NULL or a size of 0.
+///
+/// # Safety
+/// The contract of [`crate::capi`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_stats(
+    handle: *const SpaprHtab,
+    size: usize,
+    out: *mut SpaprHtabStats,
+) -> c_int {
+    call(handle, |handle| {
+        let save = handle.saver.report();
+        let load = lock(&handle.loaded).clone();
+        let save_time = Nanos(save.passes.iter().map(|pass| pass.time.0).sum());
+        let stats = SpaprHtabStats {
+            save_order: save.order.map_or(0, crate::hpte::Order::log2_bytes),
+            save_crc32: save.crc.value(),
+            save_passes: save.passes.len() as u64,
+            save_pending: save.pending,
+            save_total: pass(save.total(), save_time),
+            save_stopped: pass(save.stopped.tally, save.stopped.time),
+            save_looked_up: pass(save.looked_up, Nanos(0)),
+            load_total: pass(load.tally, load.time),
+            load_sections: load.bodies,
+            load_demoted: load.demoted,
+            load_crc32: load.crc.value(),
+            reserved: 0,
+        };
+        write_out(&stats, size, out).map(|()| 0)
+    })
+}
+
+/// Stores what one pass of the last save told in `*out`, as spapr_htab_stats does. Passes count from 0, the first pass;
+/// from the 256th on they are added up in one.
+///
+/// Returns 0, or -EINVAL for a NULL, a size of 0 or a pass that was not begun.
+///
+/// # Safety
+/// The contract of [`crate::capi`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_pass(
+    handle: *const SpaprHtab,
+    index: u64,
+    size: usize,
+    out: *mut SpaprHtabPass,
+) -> c_int {
+    call(handle, |handle| {
+        let save = handle.saver.report();
+        let at = usize::try_from(index).ok().and_then(|index| save.passes.get(index));
+        let told = at.ok_or(Error::Argument("this pass was not begun"))?;
+        write_out(&pass(told.tally, told.time), size, out).map(|()| 0)
+    })
+}

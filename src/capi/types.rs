@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The structures that cross the C border.
+
+use libc::{c_char, c_int, c_void, iovec};
+
+/// The guest has no hash table: a radix guest.
+pub const SPAPR_HTAB_TABLE_NONE: u32 = 0;
+/// The guest's hash table is in the kernel: KVM-HV.
+pub const SPAPR_HTAB_TABLE_KERNEL: u32 = 1;
+/// The guest's hash table is in this process's memory: TCG and KVM-PR.
+pub const SPAPR_HTAB_TABLE_MEMORY: u32 = 2;
+
+/// Flag of SpaprHtabHost: find changes in a table in memory that carry no dirty bit (reference and change bits under
+/// TCG, everything under KVM-PR), by comparing every entry with what was last sent. Exact. While a save goes on it takes
+/// as much memory again as the table has.
+pub const SPAPR_HTAB_COMPARE: u32 = 1;
+
+/// The guest's hash table, as the host's callback `table` describes it.
+///
+/// The library zeroes the structure and sets `struct_size` before it asks; the host fills in the rest.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SpaprHtabTable {
+    /// The size of this structure as the library knows it. A host leaves fields beyond it alone.
+    pub struct_size: usize,
+    /// One of SPAPR_HTAB_TABLE_*.
+    pub kind: u32,
+    /// log2 of the table's bytes, 18 to 36. Unused without a table.
+    pub order: u32,
+    /// SPAPR_HTAB_TABLE_MEMORY only: the table, 1 << order bytes, aligned to 8 bytes, big-endian entries. It stays
+    /// allocated until table_allocate or table_free is called, spapr_htab_quiesce has returned, or no save or load is
+    /// under way. Other threads may read and write it meanwhile in whole 64-bit words (or, in the second doubleword,
+    /// in bytes), marking what they change in the first doubleword with 0x40 as QEMU does.
+    pub memory: *mut c_void,
+}
+
+/// The host: what the library calls back.
+///
+/// Zero the structure, set `struct_size` to its size, fill in what is needed. Every callback gets `opaque`; those for
+/// the stream also get the `stream` that was given to the save or load function. Callbacks return 0 or more, or
+/// -errno. They are called on the thread that called the library, under the locks it holds; they must not unwind or
+/// longjmp through the library. The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
+/// clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
+/// spapr_htab_last_error, spapr_htab_quiesce, spapr_htab_resume and the lookups.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SpaprHtabHost {
+    /// sizeof(SpaprHtabHost).
+    pub struct_size: usize,
+    /// Given to every callback.
+    pub opaque: *mut c_void,
+    /// The VM's KVM file descriptor, for KVM_PPC_GET_HTAB_FD; -1 if there is none. Stays the caller's.
+    pub vm_fd: c_int,
+    /// SPAPR_HTAB_COMPARE or 0.
+    pub flags: u32,
+    /// Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
+    /// qemu_file_get_error.
+    pub put: Option<
+        unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void, data: *const u8, len: usize) -> c_int,
+    >,
+    /// Optional: 1 if this round's share of the bandwidth is used up, else 0.
+    pub rate_limited: Option<unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void) -> c_int>,
+    /// Needed to load: reads 1 to `len` bytes into `data` and returns their number; 0 at the end of the stream. May
+    /// yield to other coroutines of the same thread.
+    pub get: Option<
+        unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void, data: *mut u8, len: usize) -> i64,
+    >,
+    /// Optional: 0, or -errno if the stream has failed. Asked when `get` returns 0, to tell a failure from an end.
+    pub stream_error: Option<unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void) -> c_int>,
+    /// Needed: describes the guest's table as it is now.
+    pub table: Option<unsafe extern "C" fn(opaque: *mut c_void, out: *mut SpaprHtabTable) -> c_int>,
+    /// Needed to load: gives the guest a new, empty table of this order in place of the one it has.
+    pub table_allocate: Option<unsafe extern "C" fn(opaque: *mut c_void, order: u32) -> c_int>,
+    /// Needed to load: the guest has no hash table from now on.
+    pub table_free: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
+    /// Optional, in place of the ioctl on vm_fd: opens the kernel's table. `flags`: 1 bolted entries only, 2 to write.
+    /// Returns a file descriptor that the library will close.
+    pub open_fd: Option<unsafe extern "C" fn(opaque: *mut c_void, flags: u64, start_index: u64) -> c_int>,
+    /// Optional, in place of read(2) on what open_fd returned.
+    pub read_fd:
+        Option<unsafe extern "C" fn(opaque: *mut c_void, fd: c_int, data: *mut u8, len: usize) -> i64>,
+    /// Optional, in place of writev(2) on what open_fd returned.
+    pub writev_fd:
+        Option<unsafe extern "C" fn(opaque: *mut c_void, fd: c_int, data: *const iovec, count: c_int) -> i64>,
+    /// Optional, in place of close(2) on what open_fd returned.
+    pub close_fd: Option<unsafe extern "C" fn(opaque: *mut c_void, fd: c_int)>,
+    /// Optional, in place of CLOCK_MONOTONIC: nanoseconds.
+    pub clock_ns: Option<unsafe extern "C" fn(opaque: *mut c_void) -> u64>,
+    /// Optional: takes a line of log, without a newline. Level 1 error, 2 warning, 3 info, 4 debug, 5 trace.
+    pub log: Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, line: *const c_char)>,
+    /// The highest level that `log` wants; 0 for none.
+    pub log_level: c_int,
+}
+
+/// What one pass over the table told.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct SpaprHtabPass {
+    /// Records.
+    pub records: u64,
+    /// Entries told as valid.
+    pub valid: u64,
+    /// Slots told as invalid.
+    pub invalid: u64,
+    /// Bytes of the records, headers included.
+    pub bytes: u64,
+    /// Nanoseconds spent in the library for it, callbacks included.
+    pub time_ns: u64,
+}
+
+/// What the last save and the last load did, or are doing.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct SpaprHtabStats {
+    /// The order of the table being saved; 0 without one.
+    pub save_order: u32,
+    /// CRC-32 of all record bytes since the table's size was sent.
+    pub save_crc32: u32,
+    /// Passes begun; see spapr_htab_pass.
+    pub save_passes: u64,
+    /// Estimate of the bytes still to be sent.
+    pub save_pending: u64,
+    /// All that was told.
+    pub save_total: SpaprHtabPass,
+    /// What of it was told by spapr_htab_save_complete.
+    pub save_stopped: SpaprHtabPass,
+    /// What of it was told because lookups had taken the kernel's mark of the change; part of no pass, and without
+    /// a time of its own.
+    pub save_looked_up: SpaprHtabPass,
+    /// All that was read since the table's size arrived.
+    pub load_total: SpaprHtabPass,
+    /// Sections read.
+    pub load_sections: u64,
+    /// Entries that came as valid without their valid bit, and were loaded as invalid slots.
+    pub load_demoted: u64,
+    /// CRC-32 of all record bytes since the table's size arrived. Equals save_crc32 of the source at its end.
+    pub load_crc32: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
