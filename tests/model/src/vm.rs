@@ -8,6 +8,31 @@ pub const BOLTED_ONLY: u64 = 1;
 /// `KVM_GET_HTAB_WRITE`.
 pub const WRITE: u64 = 2;
 
+/// Where the guest's code is, for [`Vm::guest`]: the second page of 4 KiB.
+pub const GUEST_CODE: u64 = 0x1000;
+
+/// Something the guest does, in real mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestOp {
+    /// Loads a byte from this address.
+    Load(u64),
+    /// Stores a byte to this address.
+    Store(u64),
+    /// A hypercall: r3 (which one) to r7.
+    Hcall([u64; 5]),
+    /// Loads a byte from this address until it is not zero.
+    SpinUntilSet(u64),
+}
+
+/// `H_REMOVE`.
+pub const H_REMOVE: u64 = 0x04;
+/// `H_ENTER`.
+pub const H_ENTER: u64 = 0x08;
+/// `H_PROTECT`.
+pub const H_PROTECT: u64 = 0x18;
+/// `H_EXACT`.
+pub const H_EXACT: u64 = 1 << (63 - 24);
+
 /// One VM.
 pub trait Vm: Send + Sync {
     /// `KVM_PPC_ALLOCATE_HTAB`: allocates a table of 2^`order` bytes, or clears the one there is if it has
@@ -33,6 +58,19 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// What `KVM_SET_USER_MEMORY_REGION` gives.
     fn set_ram(&self, bytes: u64) -> Result<(), i32>;
+
+    /// Has the guest do something and returns a hypercall's result. It needs memory ([`Vm::set_ram`]) and the
+    /// virtual real mode area's entries for the pages it uses, [`GUEST_CODE`] among them.
+    ///
+    /// # Errors
+    /// In words: the guest cannot be run, or did not get to the end.
+    fn guest(&self, op: GuestOp) -> Result<u64, String>;
+
+    /// Stores a byte in the guest's memory.
+    ///
+    /// # Panics
+    /// When the guest has no memory there.
+    fn poke(&self, address: u64, byte: u8);
 
     /// Whether the VM has `KVM_CAP_PPC_HTAB_FD`.
     fn has_htab_fd(&self) -> bool;

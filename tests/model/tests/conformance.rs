@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The conformance cases on the model. On a real kernel the program of the same name runs them.
 
-use htab_model::conformance::cases;
+use htab_model::conformance::{GUEST_CASES, cases};
 use htab_model::model::{Config, Model, ModelFactory};
 use htab_model::record::R_MODIFIED;
 use htab_model::vm::{Vm, VmFactory};
@@ -21,7 +21,8 @@ impl VmFactory for Other {
 }
 
 fn failures(vms: &dyn VmFactory) -> Vec<String> {
-    cases().filter_map(|(name, case)| case(vms).err().map(|why| format!("{name}: {why}"))).collect()
+    let all = cases().chain(GUEST_CASES.iter().copied());
+    all.filter_map(|(name, case)| case(vms).err().map(|why| format!("{name}: {why}"))).collect()
 }
 
 #[test]
@@ -44,5 +45,5 @@ fn the_model_with_a_stale_revmap_passes_every_case() {
 #[test]
 fn names_are_unique() {
     let mut seen = HashSet::new();
-    assert!(cases().all(|(name, _)| seen.insert(name)));
+    assert!(cases().chain(GUEST_CASES.iter().copied()).all(|(name, _)| seen.insert(name)));
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Runs the conformance cases on the kernel this machine runs, or with `--model` on the model.
 //!
-//! `conformance [--model] [--list] [SUBSTRING]`: only cases whose names contain SUBSTRING. Prints
+//! `conformance [--model] [--guest] [--list] [SUBSTRING]`: with `--guest` the cases that run a guest, and no
+//! others; only cases whose names contain SUBSTRING. Prints
 //! `ok NAME` or `FAILED NAME: why` for each, and `N passed, N failed`; exits with 1 if any failed.
 
 use htab_model::conformance;
@@ -13,22 +14,26 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut on_model = false;
+    let mut guest = false;
     let mut list = false;
     let mut filter = String::new();
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--model" => on_model = true,
+            "--guest" => guest = true,
             "--list" => list = true,
             option if option.starts_with('-') => {
-                eprintln!("conformance [--model] [--list] [SUBSTRING]");
+                eprintln!("conformance [--model] [--guest] [--list] [SUBSTRING]");
                 return ExitCode::from(2);
             }
             _ => filter = argument,
         }
     }
-    let cases = conformance::cases().filter(|(name, _)| name.contains(filter.as_str()));
+    let mut cases: Vec<_> =
+        if guest { conformance::GUEST_CASES.to_vec() } else { conformance::cases().collect() };
+    cases.retain(|(name, _)| name.contains(filter.as_str()));
     if list {
-        cases.for_each(|(name, _)| println!("{name}"));
+        cases.iter().for_each(|(name, _)| println!("{name}"));
         return ExitCode::SUCCESS;
     }
 

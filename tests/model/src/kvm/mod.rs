@@ -4,19 +4,21 @@
 //! Needs /dev/kvm with kvm-hv, and debugfs at /sys/kernel/debug for [`Vm::dump`].
 
 mod sys;
+mod vcpu;
 
 use crate::record::{R_C, R_MODIFIED, R_R, V_ABSENT, V_VALID};
-use crate::vm::{HtabFd, Vm, VmFactory};
+use crate::vm::{GuestOp, HtabFd, Vm, VmFactory};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use sys::{GetHtabFd, MemoryRegion, check};
+use vcpu::Vcpu;
 
 /// /dev/kvm.
 pub struct Kvm {
-    device: File,
+    device: Arc<File>,
 }
 
 impl Kvm {
@@ -24,7 +26,7 @@ impl Kvm {
     /// When /dev/kvm cannot be opened or has no HV VMs.
     pub fn open() -> io::Result<Self> {
         let device = File::options().read(true).write(true).open("/dev/kvm")?;
-        let kvm = Kvm { device };
+        let kvm = Kvm { device: Arc::new(device) };
         kvm.vm()?;
         Ok(kvm)
     }
@@ -45,7 +47,8 @@ impl Kvm {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // The directory is named by the thread that made the VM.
         let htab = format!("/sys/kernel/debug/kvm/{tid}-{}/htab", fd.as_raw_fd());
-        Ok(KvmVm { fd, htab, ram: Mutex::new(None), start: Instant::now() })
+        let device = Arc::clone(&self.device);
+        Ok(KvmVm { vcpu: Mutex::new(None), fd, device, htab, ram: Mutex::new(None), start: Instant::now() })
     }
 }
 
@@ -66,7 +69,10 @@ impl VmFactory for Kvm {
 
 /// One VM.
 pub struct KvmVm {
+    /// Made when the guest first does something.
+    vcpu: Mutex<Option<Vcpu>>,
     fd: OwnedFd,
+    device: Arc<File>,
     /// Where debugfs shows its table.
     htab: String,
     ram: Mutex<Option<Ram>>,
@@ -129,6 +135,31 @@ impl Vm for KvmVm {
         Ok(())
     }
 
+    fn guest(&self, op: GuestOp) -> Result<u64, String> {
+        let mut vcpu = self.vcpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let vcpu = match &mut *vcpu {
+            Some(vcpu) => vcpu,
+            none => {
+                for (address, word) in vcpu::code() {
+                    (address..).zip(word.to_ne_bytes()).for_each(|(address, byte)| self.poke(address, byte));
+                }
+                let made = Vcpu::new(self.device.as_fd(), self.fd.as_fd());
+                none.insert(made.map_err(|e| format!("no vCPU: {e}"))?)
+            }
+        };
+        vcpu.run(op)
+    }
+
+    fn poke(&self, address: u64, byte: u8) {
+        let ram = self.ram.lock().unwrap_or_else(PoisonError::into_inner);
+        let ram = ram.as_ref().expect("the guest has memory");
+        let offset =
+            usize::try_from(address).ok().filter(|&a| a < ram.len).expect("an address in its memory");
+        // SAFETY: within the mapping, which lives as long as `ram` is locked and is not ours as memory of any
+        // other type; the guest may use the byte at the same time, which a volatile store leaves to it.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(ram.address + offset).write_volatile(byte) };
+    }
+
     fn has_htab_fd(&self) -> bool {
         self.has_capability(sys::CAP_PPC_HTAB_FD)
     }
@@ -155,7 +186,7 @@ impl Ram {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
         }
-        let ram = Ram { address: address as usize, len };
+        let ram = Ram { address: address.expose_provenance(), len };
         // SAFETY: advice on the mapping made above, for all of its length. A kernel without transparent huge
         // pages refuses it, and needs it not.
         unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };

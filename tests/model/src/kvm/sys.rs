@@ -29,12 +29,20 @@ const fn kvm_ioctl(direction: Ioctl, number: Ioctl, size: Ioctl) -> Ioctl {
 
 pub(super) const CREATE_VM: Ioctl = kvm_ioctl(NONE, 0x01, 0);
 pub(super) const CHECK_EXTENSION: Ioctl = kvm_ioctl(NONE, 0x03, 0);
+pub(super) const GET_VCPU_MMAP_SIZE: Ioctl = kvm_ioctl(NONE, 0x04, 0);
+pub(super) const CREATE_VCPU: Ioctl = kvm_ioctl(NONE, 0x41, 0);
+pub(super) const RUN: Ioctl = kvm_ioctl(NONE, 0x80, 0);
+pub(super) const GET_REGS: Ioctl = kvm_ioctl(READ, 0x81, 49 * 8);
+pub(super) const SET_REGS: Ioctl = kvm_ioctl(WRITE, 0x82, 49 * 8);
+pub(super) const ENABLE_CAP: Ioctl = kvm_ioctl(WRITE, 0xa3, 104);
 pub(super) const SET_USER_MEMORY_REGION: Ioctl = kvm_ioctl(WRITE, 0x46, 32);
 pub(super) const PPC_ALLOCATE_HTAB: Ioctl = kvm_ioctl(READ | WRITE, 0xa7, 4);
 pub(super) const PPC_GET_HTAB_FD: Ioctl = kvm_ioctl(WRITE, 0xaa, 32);
 
 /// `KVM_VM_PPC_HV`, the type of a VM.
 pub(super) const VM_HV: libc::c_long = 1;
+pub(super) const CAP_PPC_PAPR: u32 = 68;
+pub(super) const EXIT_PAPR_HCALL: u32 = 19;
 pub(super) const CAP_PPC_HTAB_FD: libc::c_long = 84;
 pub(super) const CAP_PPC_MMU_RADIX: libc::c_long = 134;
 
@@ -56,7 +64,34 @@ pub(super) struct MemoryRegion {
     pub(super) userspace_addr: u64,
 }
 
+/// `struct kvm_enable_cap`.
+#[repr(C)]
+pub(super) struct EnableCap {
+    pub(super) cap: u32,
+    pub(super) flags: u32,
+    pub(super) args: [u64; 4],
+    pub(super) pad: [u8; 64],
+}
+
+/// `struct kvm_regs` of powerpc.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Regs {
+    pub(super) pc: u64,
+    pub(super) cr: u64,
+    pub(super) ctr: u64,
+    pub(super) lr: u64,
+    pub(super) xer: u64,
+    pub(super) msr: u64,
+    pub(super) srr: [u64; 2],
+    pub(super) pid: u64,
+    pub(super) sprg: [u64; 8],
+    pub(super) gpr: [u64; 32],
+}
+
 const _: () = {
+    assert!(size_of::<EnableCap>() == 104);
+    assert!(size_of::<Regs>() == 49 * 8);
     assert!(size_of::<GetHtabFd>() == 32);
     assert!(size_of::<MemoryRegion>() == 32);
 };

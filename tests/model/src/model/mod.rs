@@ -119,6 +119,8 @@ struct Inner {
     hook: Mutex<Option<ReadHook>>,
     readers: AtomicU32,
     clock: Arc<AtomicU64>,
+    /// The last address in the guest's memory that was set; the model has no more of it.
+    poked: AtomicU64,
 }
 
 /// A handle on one modelled VM.
@@ -156,6 +158,7 @@ impl Model {
                 hook: Mutex::new(None),
                 readers: AtomicU32::new(0),
                 clock: Arc::new(AtomicU64::new(0)),
+                poked: AtomicU64::new(u64::MAX),
             }),
         }
     }

@@ -3,7 +3,10 @@
 
 use super::htab_fd::{self, Context, Work};
 use super::{Config, Fault, MAX_ORDER_IN_MEMORY, MIN_ORDER, Model, Op, Ram, State, Table};
-use crate::vm::{BOLTED_ONLY, HtabFd, Vm, VmFactory, WRITE};
+use crate::record::{R_C, R_R, V_VALID};
+use crate::vm::{
+    BOLTED_ONLY, GUEST_CODE, GuestOp, H_ENTER, H_PROTECT, H_REMOVE, HtabFd, Vm, VmFactory, WRITE,
+};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -97,6 +100,40 @@ impl Vm for Model {
         Ok(())
     }
 
+    /// Each access goes through the virtual real mode area, whose entries get R and C of it; so does the
+    /// fetch of the code.
+    fn guest(&self, op: GuestOp) -> Result<u64, String> {
+        self.use_page(GUEST_CODE, R_R)?;
+        match op {
+            GuestOp::Load(address) => self.use_page(address, R_R).map(|()| 0),
+            GuestOp::Store(address) => self.use_page(address, R_R | R_C).map(|()| 0),
+            GuestOp::Hcall([H_ENTER, _, slot, v, r]) => {
+                self.enter(slot, v, r);
+                Ok(0)
+            }
+            GuestOp::Hcall([H_REMOVE, _, slot, ..]) => Ok(if self.remove(slot) { 0 } else { H_NOT_FOUND }),
+            GuestOp::Hcall([H_PROTECT, flags, slot, ..]) => {
+                Ok(if self.protect(slot, flags & 3) { 0 } else { H_NOT_FOUND })
+            }
+            GuestOp::Hcall(registers) => Err(format!("hypercall {registers:?}")),
+            GuestOp::SpinUntilSet(address) => {
+                self.use_page(address, R_R)?;
+                self.set_vcpus_running(true);
+                while self.inner.poked.load(Ordering::SeqCst) != address {
+                    std::thread::yield_now();
+                }
+                self.set_vcpus_running(false);
+                Ok(0)
+            }
+        }
+    }
+
+    fn poke(&self, address: u64, byte: u8) {
+        if byte != 0 {
+            self.inner.poked.store(address, Ordering::SeqCst);
+        }
+    }
+
     fn has_htab_fd(&self) -> bool {
         true
     }
@@ -105,6 +142,25 @@ impl Vm for Model {
         self.inner.clock.load(Ordering::Relaxed)
     }
 }
+
+impl Model {
+    /// The hardware's way from a real address of the guest to its 4 KiB entry, and R or C set in it.
+    fn use_page(&self, address: u64, rc: u64) -> Result<(), String> {
+        let groups = self.slots() / 8;
+        let group = (address >> 12 ^ VRMA_VSID ^ VRMA_VSID << 25) & (groups - 1);
+        let v = 1 << 62 | VRMA_VSID << 24 | address >> 16 & !0x7f | V_VALID;
+        let used =
+            self.dump().iter().find(|&&(s, of, _)| s / 8 == group && of & !0x7e == v).map(|&(s, ..)| s);
+        let slot = used.ok_or_else(|| format!("no entry for {address:#x}"))?;
+        self.touch(slot, rc);
+        Ok(())
+    }
+}
+
+/// `VRMA_VSID`: the segment of the virtual real mode area.
+const VRMA_VSID: u64 = 0x1ff_ffff;
+/// `H_NOT_FOUND`.
+const H_NOT_FOUND: u64 = 7_u64.wrapping_neg();
 
 struct ModelFd {
     model: Model,
