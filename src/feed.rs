@@ -129,7 +129,7 @@ impl Feed {
             _ => return Ok(None),
         };
         let pass = source.pass();
-        let chunk = source.read(buf, host, deadline)?;
+        let chunk = source.read(buf, host.clock(), deadline)?;
         self.told += chunk.tally.bytes;
         let clean = chunk.wrapped && pass > 1 && self.told == 0 && self.looked_up.is_empty();
         if chunk.wrapped {

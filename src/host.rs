@@ -43,6 +43,9 @@ impl OpenOptions {
 
 /// The program around the library: QEMU, or a test.
 pub trait Host: Clock {
+    /// The host as a clock alone: `self`. (Rust 1.85 has no such conversion of its own.)
+    fn clock(&self) -> &dyn Clock;
+
     /// The guest's table as it is now.
     ///
     /// # Errors

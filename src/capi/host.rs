@@ -54,6 +54,10 @@ impl Clock for CHost {
 }
 
 impl Host for CHost {
+    fn clock(&self) -> &dyn Clock {
+        self
+    }
+
     fn table(&self) -> Result<Table, Error> {
         let ask = self.calls.table.ok_or(Error::Table(missing()))?;
         let mut out = SpaprHtabTable {

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Runs the cases of saving and loading on the kernel of this machine.
+//!
+//! `cases [SUBSTRING]`: only cases whose names contain SUBSTRING. Prints `ok NAME` or `FAILED NAME: why` for each, and
+//! `N passed, N failed`; exits with 1 if any failed or none ran, 2 without KVM-HV.
+
+use htab_lab::cases;
+use htab_model::kvm::Kvm;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm,
+        Err(why) => {
+            eprintln!("no KVM-HV here: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let (mut passed, mut failed) = (0, 0);
+    for (name, case) in cases::cases().filter(|(name, _)| name.contains(&filter)) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| case(&kvm)));
+        match outcome.unwrap_or_else(|_| Err("panicked".to_owned())) {
+            Ok(()) => {
+                passed += 1;
+                println!("ok {name}");
+            }
+            Err(why) => {
+                failed += 1;
+                println!("FAILED {name}: {why}");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    ExitCode::from(u8::from(failed > 0 || passed == 0))
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Tables that change while they are saved: between passes, during passes, and at the worst moments.
+
+use super::{Case, ORDER, check};
+use crate::host::Output;
+use crate::migration::Migration;
+use crate::table::{Fill, Guest, Numbers, Outcome};
+use htab_model::vm::VmFactory;
+use spapr_htab::hpte::Order;
+use spapr_htab::save::Progress;
+use spapr_htab::source::{KernelOptions, KernelSource, Source};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub const CASES: &[Case] = &[
+    ("changes_between_passes_arrive", between),
+    ("changes_during_passes_arrive", during),
+    ("changes_by_another_thread_arrive", beside),
+    ("a_change_behind_a_sweep_that_stopped_is_not_lost", lost_entry),
+    ("a_change_behind_a_read_of_2_kib_is_not_lost", lost_entry_small_reads),
+    ("changes_after_complete_go_out_with_the_next", after_complete),
+    ("an_entry_entered_and_removed_again_arrives_removed", back_and_forth),
+    ("pending_falls_to_nothing_as_the_table_comes_to_rest", pending),
+];
+
+fn churn(guest: &mut Guest, numbers: &mut Numbers, changes: u64) -> Outcome {
+    (0..changes).try_for_each(|_| guest.change(numbers))
+}
+
+fn between(factory: &dyn VmFactory) -> Outcome {
+    for fill in [Fill::Empty, Fill::Linux, Fill::Dense] {
+        let mut migration = Migration::new(factory, ORDER)?;
+        let mut guest = migration.guest(ORDER)?;
+        let mut numbers = Numbers(20);
+        guest.fill(fill, &mut numbers)?;
+        migration.setup()?;
+        for pass in 0..5 {
+            migration.pass()?;
+            churn(&mut guest, &mut numbers, 300 >> pass)?;
+        }
+        migration.complete()?;
+        migration.arrive(usize::MAX).map_err(|why| format!("{fill:?}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn during(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    let mut numbers = Numbers(21);
+    guest.fill(Fill::Linux, &mut numbers)?;
+    migration.setup()?;
+    let mut failed = Ok(());
+    for _ in 0..40 {
+        // No time at all: the smallest reads, and a change between each read and its way into the stream.
+        let mut change = |_: &[u8]| {
+            if failed.is_ok() {
+                failed = churn(&mut guest, &mut numbers, 3);
+            }
+        };
+        let mut out = Output { on_put: Some(Box::new(&mut change)), limited: true, ..Output::default() };
+        migration.iterate_into(&mut out, Some(0))?;
+        migration.iterate_into(&mut out, None)?;
+    }
+    failed?;
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn beside(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, 20)?;
+    let mut guest = migration.guest(20)?;
+    guest.fill(Fill::Linux, &mut Numbers(22))?;
+    migration.setup()?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let vcpu = scope.spawn(|| -> Outcome {
+            let mut numbers = Numbers(23);
+            while !stop.load(Ordering::Relaxed) {
+                guest.change(&mut numbers)?;
+            }
+            Ok(())
+        });
+        for _ in 0..6 {
+            migration.pass()?;
+        }
+        stop.store(true, Ordering::Relaxed);
+        vcpu.join().map_err(|_| "the guest's thread panicked".to_owned())?
+    })?;
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn lost_entry(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    migration.setup()?;
+    migration.pass()?;
+    migration.pass()?;
+    // More changes, each with a header of its own, than a later pass's first read of 4 KiB has room for.
+    for n in 0..400 {
+        guest.enter(8000 + 2 * n, n)?;
+    }
+    let mut out = Output { limited: true, ..Output::default() };
+    let progress = migration.iterate_into(&mut out, Some(1_000_000_000))?;
+    check!(progress == Progress::More, "the sweep stopped in the middle");
+    let told = migration.bodies.last().map_or(0, Vec::len);
+    check!(told > 2000 && told < 400 * 24, "{told} bytes: the buffer was full");
+    guest.enter(5, 1234)?;
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+/// The case as it was seen to fail in QEMU, whose reads have 2 KiB: what is left after a 0 that began in mid-table.
+fn lost_entry_small_reads(factory: &dyn VmFactory) -> Outcome {
+    let migration = Migration::new(factory, 24)?;
+    let mut guest = migration.guest(24)?;
+    let order = Order::new(24).map_err(|error| error.to_string())?;
+    let host = &migration.source;
+    let mut source =
+        KernelSource::open(host, order, KernelOptions::default()).map_err(|error| error.to_string())?;
+    let mut buf = vec![0; 2048];
+    let mut read = |source: &mut KernelSource| {
+        let chunk = source.read(&mut buf, host, None).map_err(|error| error.to_string())?;
+        Ok::<_, String>((chunk, source.position().0))
+    };
+    while source.pass() == 1 {
+        read(&mut source)?;
+    }
+    for n in 0..170 {
+        guest.enter(500_000 + 2 * n, n)?;
+    }
+    let (chunk, at) = read(&mut source)?;
+    check!(!chunk.wrapped && at > 500_000, "the read filled its buffer and stopped at {at}");
+    guest.enter(5, 1)?;
+    let (rest, _) = read(&mut source)?;
+    let (end, at) = read(&mut source)?;
+    check!(rest.tally.valid + chunk.tally.valid == 170 || end.tally.valid > 0, "{rest:?} {end:?} {at}");
+    let mut told = chunk.tally.valid + rest.tally.valid + end.tally.valid;
+    // The rule: clean is a read that began at slot 0 and told nothing.
+    for _ in 0..4 {
+        let began = source.position().0;
+        let (chunk, _) = read(&mut source)?;
+        told += chunk.tally.valid;
+        if began == 0 && chunk.wrapped && chunk.tally.bytes == 0 {
+            check!(told == 171, "{told} of 171 changes were told");
+            return Ok(());
+        }
+    }
+    Err("the table never read as clean".to_owned())
+}
+
+fn after_complete(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    migration.setup()?;
+    migration.complete()?;
+    guest.enter(77, 7)?;
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn back_and_forth(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    guest.enter(3, 1)?;
+    migration.setup()?;
+    migration.pass()?;
+    guest.remove(3)?;
+    migration.pass()?;
+    guest.enter(3, 2)?;
+    guest.enter(4, 3)?;
+    migration.pass()?;
+    guest.remove(4)?;
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn pending(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, 20)?;
+    let mut guest = migration.guest(20)?;
+    guest.fill(Fill::Linux, &mut Numbers(24))?;
+    migration.setup()?;
+    let before = migration.saver.pending();
+    let mut out = Output { limited: true, ..Output::default() };
+    migration.iterate_into(&mut out, None)?;
+    let part = migration.saver.pending();
+    check!(before > 0 && part > 0, "the first pass is not over: {before}, {part}");
+    migration.pass()?;
+    for changes in [400, 100, 10, 0] {
+        churn(&mut guest, &mut Numbers(changes), changes)?;
+        migration.pass()?;
+        let left = migration.saver.pending();
+        check!(left <= changes * 24, "{left} bytes pending after a sweep that told {changes} changes");
+        check!(changes == 0 || left > 0, "as much is expected as the last sweep told");
+    }
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
