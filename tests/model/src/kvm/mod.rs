@@ -3,6 +3,7 @@
 //!
 //! Needs /dev/kvm with kvm-hv, and debugfs at /sys/kernel/debug for [`Vm::dump`].
 
+pub mod cases;
 mod sys;
 mod vcpu;
 
@@ -84,6 +85,17 @@ impl KvmVm {
         // SAFETY: the ioctl takes its argument by value.
         unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::CHECK_EXTENSION, capability) > 0 }
     }
+
+    fn open_fd(&self, flags: u64, start_index: u64) -> Result<KvmFd, i32> {
+        let request = GetHtabFd { flags, start_index, reserved: [0; 2] };
+        // SAFETY: the ioctl reads one struct kvm_get_htab_fd, which GetHtabFd has the layout of (asserted by
+        // size in sys) and which lives across the call.
+        let fd = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::PPC_GET_HTAB_FD, &raw const request) };
+        check(fd as libc::ssize_t)?;
+        // SAFETY: KVM_PPC_GET_HTAB_FD made this fd for us just now; nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(KvmFd { fd })
+    }
 }
 
 impl Vm for KvmVm {
@@ -96,14 +108,7 @@ impl Vm for KvmVm {
     }
 
     fn open(&self, flags: u64, start_index: u64) -> Result<Box<dyn HtabFd>, i32> {
-        let request = GetHtabFd { flags, start_index, reserved: [0; 2] };
-        // SAFETY: the ioctl reads one struct kvm_get_htab_fd, which GetHtabFd has the layout of (asserted by
-        // size in sys) and which lives across the call.
-        let fd = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::PPC_GET_HTAB_FD, &raw const request) };
-        check(fd as libc::ssize_t)?;
-        // SAFETY: KVM_PPC_GET_HTAB_FD made this fd for us just now; nobody else has it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Box::new(KvmFd { fd }))
+        Ok(Box::new(self.open_fd(flags, start_index)?))
     }
 
     fn dump(&self) -> Vec<(u64, u64, u64)> {
