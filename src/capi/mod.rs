@@ -19,3 +19,5 @@ mod call;
 mod fd;
 mod host;
 mod log;
+#[cfg(spapr_htab_test_panic)]
+mod test_panic;
