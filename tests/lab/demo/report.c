@@ -100,8 +100,7 @@ static void print_save(const struct outcome *outcome)
     printf("  %s sections of up to %.0f ms; setup %.1f ms, complete %.1f ms; %s reads of the fd\n",
            grouped(outcome->sections), ms((uint64_t)outcome->max_ns), ms(outcome->setup_ns),
            ms(outcome->complete_ns), grouped(outcome->save_calls.reads));
-    printf("  the guest was stopped with the save at slot %s, and changes behind it\n",
-           grouped(outcome->stopped_at));
+    printf("  the guest was stopped when the save had come to slot %s\n", grouped(outcome->stopped_at));
     printf("  density in the first pass: %.1f %% of slots valid, %.1f entries a record, %.2f bytes a slot\n",
            100 * ratio(first->valid, first->valid + first->invalid), ratio(first->valid, first->records),
            ratio(first->bytes, first->valid + first->invalid));

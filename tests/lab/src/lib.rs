@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod host;
+pub mod memory;
 pub mod migration;
 pub mod table;
 pub mod wire;

@@ -16,8 +16,8 @@ pub fn records(mut bytes: &[u8]) -> Result<Vec<Record>, String> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_at_checked(8).ok_or("a header is cut short")?;
-        let n_valid = be(&head[4..6]) as usize * 16;
-        let (entries, rest) = rest.split_at_checked(n_valid).ok_or("entries are cut short")?;
+        let n_valid = usize::from(u16::from_be_bytes([head[4], head[5]]));
+        let (entries, rest) = rest.split_at_checked(n_valid * 16).ok_or("entries are cut short")?;
         records.push(Record {
             index: u32::try_from(be(&head[..4])).map_err(|_| "index")?,
             valid: entries.chunks_exact(16).map(|entry| (be(&entry[..8]), be(&entry[8..]))).collect(),
