@@ -2,7 +2,8 @@
 /*
  * The model of the kernel's HPT file descriptor, for C: what tests/second exports, documented there.
  *
- * The functions named like callbacks of SpaprHtabHost can serve as such, with the model as the opaque pointer.
+ * The functions named like callbacks of SpaprHtabHost can serve as such, with the model as the opaque
+ * pointer.
  */
 #ifndef SECOND_H
 #define SECOND_H
