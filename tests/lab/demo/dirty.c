@@ -18,7 +18,8 @@ struct dirtier {
     const struct SpaprHtab *save;
     uint64_t rate;
     atomic_bool stop;
-    atomic_uint_fast64_t counts[CHANGE_KINDS];
+    /* The thread's alone until it is joined. */
+    struct dirty_counts counts;
     pthread_t thread;
 };
 
@@ -65,8 +66,7 @@ static void *run(void *argument)
         uint64_t most = 1 + 2 * dirtier->rate * BURST_NS / 1000000000;
         uint64_t burst = 1 + random_below(&dirtier->guest->random, most);
         for (uint64_t i = 0; i < burst; i++) {
-            enum change change = guest_change(dirtier->guest, choose_group(dirtier));
-            atomic_fetch_add(&dirtier->counts[change], 1);
+            dirtier->counts.of[guest_change(dirtier->guest, choose_group(dirtier))]++;
         }
         next += burst * 1000000000 / dirtier->rate;
         sleep_until(next);
@@ -87,15 +87,6 @@ struct dirtier *dirty_start(struct guest *guest, const struct SpaprHtab *save, u
     return dirtier;
 }
 
-struct dirty_counts dirty_counts(struct dirtier *dirtier)
-{
-    struct dirty_counts counts;
-    for (int kind = 0; kind < CHANGE_KINDS; kind++) {
-        counts.of[kind] = atomic_load(&dirtier->counts[kind]);
-    }
-    return counts;
-}
-
 struct dirty_counts dirty_stop(struct dirtier *dirtier)
 {
     atomic_store(&dirtier->stop, true);
@@ -103,7 +94,7 @@ struct dirty_counts dirty_stop(struct dirtier *dirtier)
     if (errno != 0) {
         die("stopping the dirtier: %m");
     }
-    struct dirty_counts counts = dirty_counts(dirtier);
+    struct dirty_counts counts = dirtier->counts;
     free(dirtier);
     return counts;
 }

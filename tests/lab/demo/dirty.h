@@ -14,11 +14,10 @@ struct dirtier;
  */
 struct dirtier *dirty_start(struct guest *guest, const struct SpaprHtab *save, uint64_t rate);
 
-/* Changes of each kind made so far; any thread. */
+/* Changes of each kind. */
 struct dirty_counts {
     uint64_t of[CHANGE_KINDS];
 };
-struct dirty_counts dirty_counts(struct dirtier *dirtier);
 
 /* Returns when the last change is in the kernel's table. */
 struct dirty_counts dirty_stop(struct dirtier *dirtier);

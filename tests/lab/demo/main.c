@@ -4,13 +4,13 @@
  * and loaded into VM B, which must then have the same table. scripts/demo builds and runs this and draws what
  * it prints:
  *
- *   @step<TAB>TEXT                        what begins now
- *   @bar<TAB>NAME<TAB>DONE<TAB>TOTAL<TAB>TEXT   how far something is
- *   @log<TAB>LEVEL<TAB>LINE               the library's log
- *   @json ...                             the result for programs
+ *   @step TEXT                   what begins now
+ *   @bar  NAME DONE TOTAL TEXT   how far a pass is
+ *   @log  LEVEL LINE             the library's log
+ *   @json ...                    the result for programs
  *
- * and other lines as they are. Status: 0 the tables are the same, 1 they are not, 2 it could not be found
- * out.
+ * with tabs in between, and other lines as they are. Status: 0 the tables are the same, 1 they are not, 2 it
+ * could not be found out.
  */
 
 #define _GNU_SOURCE
@@ -30,6 +30,7 @@
 #define MAX_NS INT64_C(50000000)
 /* Between two calls QEMU sends memory, and the guest runs. */
 #define BETWEEN_NS 10000000
+/* Before the last call, for more changes than one of its reads can take. */
 #define GATHER_NS 200000000
 /* The migration stops the guest with less than this to send, or after so many later passes. */
 #define ENOUGH_BYTES 512
@@ -126,7 +127,8 @@ static void add(struct tally *all, const struct tally *section)
 static void add_calls(struct system_calls *all, const struct system_calls *before)
 {
     struct system_calls after = system_calls();
-    all->reads += after.reads - before->reads;
+    /* The read that told of those before counts itself afterwards. */
+    all->reads += after.reads - before->reads - 1;
     all->writes += after.writes - before->writes;
 }
 
