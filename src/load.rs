@@ -7,7 +7,7 @@
 use crate::error::{Error, Place};
 use crate::host::Host;
 use crate::hpte::{self, HPTE_BYTES};
-use crate::record::{Extent, StreamHeader};
+use crate::record::{Extent, HEADER_BYTES, StreamHeader};
 use crate::report::LoadReport;
 use crate::sink::{KernelSink, MemorySink, Sink};
 use crate::stream::{self, BodyHeader, BodyReader, Get};
@@ -51,14 +51,14 @@ pub fn load(
 
 fn load_records(host: &dyn Host, body: &mut BodyReader<'_>, report: &mut LoadReport) -> Result<(), Error> {
     let mut target: Option<(Table, Box<dyn Sink>)> = None;
-    let mut entries = Vec::new();
+    let mut record = Vec::new();
     loop {
         let header = body.record()?;
         if header == StreamHeader::END {
             return target.map_or(Ok(()), |(_, mut sink)| sink.finish());
         }
         let StreamHeader(run) = header;
-        let place = body.place;
+        let place = body.place();
         let (table, sink) = match &mut target {
             Some(open) => open,
             None => target.insert(open_sink(host, place, run)?),
@@ -68,15 +68,16 @@ fn load_records(host: &dyn Host, body: &mut BodyReader<'_>, report: &mut LoadRep
             Some(order) => return Err(Error::OutOfTable(place, run, order)),
             None => return Err(Error::NoTable(place, run)),
         }
-        entries.resize(run.payload_bytes(), 0);
-        body.entries(&mut entries)?;
+        record.clear();
+        record.extend_from_slice(&header.to_bytes());
+        body.entries(run, &mut record)?;
         report.tally.count(run);
-        report.crc.update(&header.to_bytes());
-        report.crc.update(&entries);
-        if hpte::scrub(&mut entries) {
-            sink.load(run, &entries)?;
+        report.crc.update(&record);
+        let entries = &mut record[HEADER_BYTES..];
+        if hpte::scrub(entries) {
+            sink.load(run, entries)?;
         } else {
-            report.demoted += load_demoting(sink.as_mut(), run, &entries)?;
+            report.demoted += load_demoting(sink.as_mut(), run, entries)?;
         }
     }
 }

@@ -14,10 +14,12 @@
 
 use crate::error::{Errno, Error, Place};
 use crate::hpte::Order;
-use crate::record::{HEADER_BYTES, StreamHeader};
+use crate::record::{Extent, HEADER_BYTES, StreamHeader};
 
 /// The section's only version.
 pub const VERSION: i32 = 1;
+/// Bytes of what a body begins with.
+const BODY_HEADER_BYTES: usize = 4;
 const NO_TABLE: u32 = u32::MAX;
 const RECORDS: u32 = 0;
 
@@ -56,7 +58,7 @@ pub enum BodyHeader {
 impl BodyHeader {
     /// # Errors
     /// [`Error::Order`] for a number that is neither of the three.
-    pub fn parse(bytes: [u8; 4]) -> Result<BodyHeader, Error> {
+    pub fn parse(bytes: [u8; BODY_HEADER_BYTES]) -> Result<BodyHeader, Error> {
         match u32::from_be_bytes(bytes) {
             NO_TABLE => Ok(BodyHeader::NoTable),
             RECORDS => Ok(BodyHeader::Records),
@@ -66,7 +68,7 @@ impl BodyHeader {
 
     /// The inverse of [`BodyHeader::parse`].
     #[must_use]
-    pub fn to_bytes(self) -> [u8; 4] {
+    pub fn to_bytes(self) -> [u8; BODY_HEADER_BYTES] {
         match self {
             BodyHeader::NoTable => NO_TABLE,
             BodyHeader::Table(order) => order.log2_bytes(),
@@ -76,25 +78,33 @@ impl BodyHeader {
     }
 }
 
-/// Reads one body and keeps count of where it is.
+/// Reads one body and keeps count of where it is. Never reads past its end, where QEMU's next section begins.
 pub struct BodyReader<'a> {
     stream: &'a mut dyn Get,
     /// The item being read: records read before it, and the offset where it begins.
-    pub place: Place,
-    read: u64,
+    place: Place,
+    /// The header that was read along with the entries before it.
+    next: Option<[u8; HEADER_BYTES]>,
 }
 
 impl<'a> BodyReader<'a> {
     /// At the first byte of a body.
     pub fn new(stream: &'a mut dyn Get) -> BodyReader<'a> {
-        BodyReader { stream, place: Place::default(), read: 0 }
+        BodyReader { stream, place: Place::default(), next: None }
+    }
+
+    /// Where the record is that was begun last.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// # Errors
     /// A failed or ended stream, or an order that cannot be.
     pub fn header(&mut self) -> Result<BodyHeader, Error> {
-        let mut bytes = [0; 4];
-        self.exactly(&mut bytes)?;
+        let mut bytes = [0; BODY_HEADER_BYTES];
+        self.exactly(&mut bytes, BODY_HEADER_BYTES)?;
+        self.place.offset = BODY_HEADER_BYTES as u64;
         BodyHeader::parse(bytes)
     }
 
@@ -103,35 +113,56 @@ impl<'a> BodyReader<'a> {
     /// # Errors
     /// A failed or ended stream.
     pub fn record(&mut self) -> Result<StreamHeader, Error> {
-        self.place.offset = self.read;
+        if let Some(bytes) = self.next.take() {
+            return Ok(StreamHeader::parse(bytes));
+        }
         let mut bytes = [0; HEADER_BYTES];
-        self.exactly(&mut bytes)?;
+        self.exactly(&mut bytes, HEADER_BYTES)?;
         Ok(StreamHeader::parse(bytes))
     }
 
-    /// The entries that belong to the record; after them the next record can be read.
+    /// Puts the entries that belong to the record behind what `record` holds; after that the next record can be read.
     ///
     /// # Errors
     /// A failed or ended stream.
-    pub fn entries(&mut self, entries: &mut [u8]) -> Result<(), Error> {
-        self.exactly(entries)?;
-        self.place.record += 1;
+    pub fn entries(&mut self, run: Extent, record: &mut Vec<u8>) -> Result<(), Error> {
+        let (before, payload) = (record.len(), run.payload_bytes());
+        if payload > 0 {
+            // Another header follows for certain: fetching it along saves a call for each record.
+            record.resize(before + payload + HEADER_BYTES, 0);
+            self.exactly(&mut record[before..], payload)?;
+            self.next = record.last_chunk().copied();
+            record.truncate(before + payload);
+        }
+        self.advance(payload);
         Ok(())
     }
 
-    fn exactly(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
+    fn advance(&mut self, payload: usize) {
+        self.place.record += 1;
+        self.place.offset += (HEADER_BYTES + payload) as u64;
+    }
+
+    /// Fills `bytes`, of which the first `own` belong to the item at `self.place` and the rest to the one after it.
+    fn exactly(&mut self, bytes: &mut [u8], own: usize) -> Result<(), Error> {
         let mut filled = 0;
         while filled < bytes.len() {
             let rest = &mut bytes[filled..];
             let room = rest.len();
             match self.stream.get(rest) {
-                Ok(0) => return Err(Error::Truncated(self.place)),
-                Ok(got) if got > room => return Err(Error::Get(self.place, Errno::EIO)),
-                Ok(got) => filled += got,
-                Err(errno) => return Err(Error::Get(self.place, errno)),
+                Ok(got) if (1..=room).contains(&got) => filled += got,
+                failed => {
+                    if filled >= own {
+                        self.advance(own);
+                    }
+                    return Err(match failed {
+                        Ok(0) => Error::Truncated(self.place),
+                        Ok(_) => Error::Get(self.place, Errno::EIO),
+                        Err(errno) => Error::Get(self.place, errno),
+                    });
+                }
             }
         }
-        self.read += filled as u64;
         Ok(())
     }
 }

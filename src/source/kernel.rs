@@ -123,9 +123,9 @@ impl Source for KernelSource {
         }
         if self.pass == 1 {
             let slots = if wrapped { slots_left } else { end - self.position };
-            self.pace.first_pass_took(took, slots, tally.valid);
-        } else if let Some(left) = left {
-            self.pace.later_pass_took(took, asked, left, wrapped);
+            self.pace.first_pass_took(took, slots, tally.valid, got);
+        } else if let (Some(left), false) = (left, wrapped) {
+            self.pace.later_pass_took(took, asked, left);
         }
         self.position = if wrapped { 0 } else { end };
         self.pass += u64::from(wrapped);

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Saving when something fails, and in any order of events.
+
+use htab_lab::host::{Output, VmHost};
+use htab_lab::migration::Migration;
+use htab_lab::table::Numbers;
+use htab_model::Model;
+use htab_model::model::{Fault, ModelFactory, Op};
+use htab_model::record::hpte;
+use proptest::prelude::*;
+use spapr_htab::clock::Nanos;
+use spapr_htab::error::Error;
+use spapr_htab::hpte::Slot;
+use spapr_htab::lookup::read_hptes;
+use spapr_htab::save::{Progress, SaveOptions, Saver};
+use std::sync::Arc;
+
+const ORDER: u32 = 18;
+const PLAIN: SaveOptions = SaveOptions { compare: false };
+
+fn guest() -> (Model, VmHost) {
+    let model = Model::new(ORDER);
+    for n in 0..2000 {
+        let (v, r) = hpte(n);
+        model.enter(n * 8, v, r);
+    }
+    let host = VmHost::new(Arc::new(model.clone()), Some(ORDER));
+    (model, host)
+}
+
+fn setup(saver: &Saver, host: &VmHost) -> Result<(), Error> {
+    saver.setup(host, &mut Output::default(), PLAIN)
+}
+
+#[test]
+fn calls_out_of_order_are_errors_and_cleanup_never_is() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    saver.cleanup().expect("without setup");
+    let iterate = saver.iterate(&host, &mut Output::default(), None);
+    assert!(matches!(iterate, Err(Error::State(_))), "{iterate:?}");
+    assert!(matches!(saver.complete(&host, &mut Output::default()), Err(Error::State(_))));
+    assert_eq!(saver.pending(), 0);
+    saver.quiesce();
+    saver.resume(&host).expect("nothing to resume");
+    assert_eq!(model.stats().opens, 0);
+    // A second setup without a cleanup between.
+    setup(&saver, &host).expect("setup");
+    setup(&saver, &host).expect("setup again");
+    assert_eq!(model.read_fds(), 1);
+    saver.cleanup().expect("cleanup");
+    saver.cleanup().expect("twice");
+    assert_eq!(model.read_fds(), 0);
+}
+
+#[test]
+fn a_missing_capability_fails_in_setup_with_a_sentence() {
+    let (model, host) = guest();
+    model.fail(Op::Open, 0, Fault::Errno(libc::ENOTTY));
+    let saver = Saver::default();
+    let mut out = Output::default();
+    let error = saver.setup(&host, &mut out, PLAIN).expect_err("no fd");
+    assert_eq!(error.errno().number(), libc::ENOTTY);
+    assert!(error.to_string().contains("KVM_PPC_GET_HTAB_FD"), "{error}");
+    assert_eq!(out.bytes, [], "nothing was sent");
+    setup(&saver, &host).expect("and the next one works");
+}
+
+#[test]
+fn a_failing_read_names_slot_and_pass_and_a_new_setup_works() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    saver.iterate(&host, &mut Output::default(), None).expect("the first pass");
+    model.fail(Op::Read, 0, Fault::Errno(libc::EFAULT));
+    let error = saver.iterate(&host, &mut Output::default(), None).expect_err("a failed read");
+    assert_eq!(error.errno().number(), libc::EFAULT);
+    assert!(error.to_string().contains("slot 0 on in pass 2"), "{error}");
+    model.fail(Op::Read, 0, Fault::Errno(libc::EINTR));
+    saver.iterate(&host, &mut Output::default(), None).expect("EINTR is no failure");
+    saver.cleanup().expect("cleanup");
+    assert_eq!(host.open_fds(), 0);
+    setup(&saver, &host).expect("a new setup");
+    saver.complete(&host, &mut Output::default()).expect("complete");
+}
+
+#[test]
+fn a_failing_stream_fails_every_body_with_its_own_errno() {
+    let (_, host) = guest();
+    for at in [0, 3, 4, 12, 100, 40_000] {
+        let saver = Saver::default();
+        let failing = || Output { fail_at: Some((at, libc::EPIPE)), ..Output::default() };
+        let in_setup = saver.setup(&host, &mut failing(), PLAIN);
+        assert_eq!(in_setup.is_err(), at < 4);
+        if in_setup.is_ok() {
+            let iterate = saver.iterate(&host, &mut failing(), None).expect_err("EPIPE");
+            assert_eq!(iterate.errno().number(), libc::EPIPE);
+            assert!(iterate.to_string().contains("migration stream failed"), "{iterate}");
+        }
+        // The source goes on and migrates elsewhere.
+        saver.cleanup().expect("cleanup");
+        assert_eq!(host.open_fds(), 0);
+        setup(&saver, &host).expect("setup");
+        saver.complete(&host, &mut Output::default()).expect("complete");
+    }
+}
+
+#[test]
+fn a_table_that_never_rests_fails_the_migration_instead_of_hanging_it() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    let mut numbers = Numbers(1);
+    model.before_read(Box::new(move |model, _| {
+        let (v, r) = hpte(numbers.below(1000));
+        model.enter(3, v, r);
+    }));
+    let error = saver.complete(&host, &mut Output::default()).expect_err("never clean");
+    assert_eq!(error.errno().number(), libc::EBUSY);
+}
+
+#[test]
+fn a_table_of_another_size_than_told_is_noticed() {
+    for (told, real) in [(19, ORDER), (ORDER, 19)] {
+        let (_, host) = guest();
+        host.replace(real).expect("allocate");
+        let wrong = VmHost::new(Arc::clone(&host.vm), Some(told));
+        let saver = Saver::default();
+        setup(&saver, &wrong).expect("setup");
+        let error = saver.iterate(&wrong, &mut Output::default(), None).expect_err("another size");
+        assert!(error.to_string().contains("spapr_htab_quiesce"), "{error}");
+    }
+}
+
+#[test]
+fn statistics_add_up_and_reset() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    for _ in 0..2 {
+        setup(&saver, &host).expect("setup");
+        saver.iterate(&host, &mut Output::default(), None).expect("iterate");
+        model.enter(1, hpte(1).0, 5);
+        saver.complete(&host, &mut Output::default()).expect("complete");
+        let report = saver.report();
+        assert_eq!(
+            (report.passes[0].tally.valid, report.stopped.tally.valid),
+            (if model.is_dirty(1) { 0 } else { report.passes[0].tally.valid }, 1)
+        );
+        assert_eq!(report.total().valid + report.total().invalid, (1 << 14) + 1);
+        assert_eq!(report.order.map(spapr_htab::hpte::Order::log2_bytes), Some(ORDER));
+        assert_eq!(saver.pending(), 0);
+    }
+}
+
+/// What may happen to a guest that is being migrated.
+#[derive(Clone, Debug)]
+enum Event {
+    Enter(u64, u64),
+    Remove(u64),
+    Touch(u64),
+    Iterate(Option<u64>, bool),
+    Lookup(u64, usize),
+    Reset,
+    Resize(u32),
+    Retry,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    // Few slots, spread over the table, so that events meet.
+    let slot = || prop_oneof![0_u64..40, 8000_u64..8010, 16_370_u64..16_384];
+    let event = prop_oneof![
+        8 => (slot(), 0_u64..1000).prop_map(|(slot, n)| Event::Enter(slot, n)),
+        4 => slot().prop_map(Event::Remove),
+        2 => slot().prop_map(Event::Touch),
+        8 => (proptest::option::of(0_u64..3000), any::<bool>()).prop_map(|(max, limited)| Event::Iterate(max, limited)),
+        3 => (slot(), 1_usize..9).prop_map(|(slot, count)| Event::Lookup(slot, count)),
+        1 => Just(Event::Reset),
+        1 => (18_u32..20).prop_map(Event::Resize),
+        1 => Just(Event::Retry),
+    ];
+    proptest::collection::vec(event, 0..60)
+}
+
+fn run(events: &[Event]) -> Result<(), String> {
+    let mut migration = Migration::new(&ModelFactory, ORDER)?;
+    let model = Model::new(ORDER);
+    model.set_costs(htab_model::model::Costs { call_ns: 300, slot_ns: 1, entry_ns: 40 });
+    migration.source = VmHost::new(Arc::new(model.clone()), Some(ORDER));
+    migration.setup()?;
+    let mut resized = false;
+    for event in events {
+        match *event {
+            Event::Enter(slot, n) => {
+                let (v, r) = hpte(n);
+                model.enter(slot, v, r);
+            }
+            Event::Remove(slot) => drop(model.remove(slot)),
+            Event::Touch(slot) => drop(model.touch(slot, 0x180)),
+            Event::Iterate(max, limited) => {
+                let mut out = Output { limited, ..Output::default() };
+                migration.iterate_into(&mut out, max)?;
+                resized = false;
+            }
+            Event::Lookup(slot, count) => {
+                let count = count.min(usize::try_from(model.slots() - slot).unwrap_or(1));
+                let mut entries = vec![0; count * 16];
+                read_hptes(&migration.source, &migration.saver, Slot(slot), &mut entries)
+                    .map_err(|error| error.to_string())?;
+            }
+            Event::Reset | Event::Resize(_) => {
+                let order =
+                    if let Event::Resize(order) = event { *order } else { model.order().unwrap_or(ORDER) };
+                resized |= model.order() != Some(order);
+                migration.saver.quiesce();
+                migration.source.replace(order).map_err(|errno| format!("errno {errno}"))?;
+                migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+            }
+            Event::Retry => {
+                migration.saver.cleanup().map_err(|error| error.to_string())?;
+                migration.setup()?;
+                resized = false;
+            }
+        }
+    }
+    if resized {
+        migration.iterate(None)?;
+    }
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_lost(events in events()) {
+        if let Err(why) = run(&events) {
+            prop_assert!(false, "{why}");
+        }
+    }
+}
+
+#[test]
+fn the_time_bound_ends_an_iterate_between_reads() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    model.set_costs(htab_model::model::Costs { call_ns: 1000, slot_ns: 0, entry_ns: 0 });
+    let before = model.stats().reads;
+    let progress = saver.iterate(&host, &mut Output::default(), Some(Nanos(0))).expect("iterate");
+    assert_eq!((progress, model.stats().reads - before), (Progress::More, 1));
+}
