@@ -179,7 +179,14 @@ static int open_fd(void *opaque, uint64_t flags, uint64_t start_index)
 
 static int64_t read_fd(void *opaque, int fd, uint8_t *data, size_t len)
 {
-    return model_read_fd(((struct guest *)opaque)->model, fd, data, len);
+    struct guest *guest = opaque;
+    void (*before_read)(struct guest *, size_t) = guest->before_read;
+
+    if (before_read) {
+        guest->before_read = NULL;
+        before_read(guest, len);
+    }
+    return model_read_fd(guest->model, fd, data, len);
 }
 
 static int64_t writev_fd(void *opaque, int fd, const struct iovec *data, int count)

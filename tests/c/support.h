@@ -60,6 +60,8 @@ struct guest {
     struct log log;
     unsigned allocated, freed;
     int table_error, allocate_error, free_error;
+    /* Called once before the next read of the kernel's fd, with what that asks for. */
+    void (*before_read)(struct guest *guest, size_t len);
 };
 
 /* Makes a guest with an empty table and its handle. `order` 0: without a table, and it gets one of `kind` on
