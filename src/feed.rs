@@ -4,7 +4,7 @@
 use crate::clock::Nanos;
 use crate::error::Error;
 use crate::host::Host;
-use crate::hpte::Order;
+use crate::hpte::Slot;
 use crate::record::{Extent, HEADER_BYTES, StreamHeader, Tally};
 use crate::save::SaveOptions;
 use crate::source::{Chunk, KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
@@ -229,12 +229,12 @@ impl Feed {
         Ok(())
     }
 
-    /// The order of the table being saved.
+    /// Where the sweep is; slot 0 while nothing is swept.
     #[must_use]
-    pub fn order(&self) -> Option<Order> {
+    pub fn position(&self) -> Slot {
         match &self.phase {
-            Phase::Sweeping(source) => Some(source.order()),
-            _ => None,
+            Phase::Sweeping(source) => source.position(),
+            _ => Slot(0),
         }
     }
 
