@@ -276,7 +276,7 @@ int spapr_htab_load_cleanup(struct SpaprHtab *handle);
 // May be called while a save goes on: what the kernel takes as told thereby is told to the stream, too. Any thread;
 // waits for a read of the table that is under way.
 //
-// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; the kernel's errors. `out` is written on
+// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; -ENOMEM; the kernel's errors. `out` is written on
 // success only.
 int spapr_htab_read_hptes(struct SpaprHtab *handle,
                           uint64_t first,

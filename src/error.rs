@@ -97,6 +97,11 @@ pub enum Error {
         /// As given.
         bytes: usize,
     },
+    /// There is no memory for something that large.
+    Memory {
+        /// What was asked for.
+        bytes: u64,
+    },
     /// The host could not say what table the guest has.
     Table(Errno),
     /// The kernel gave no fd.
@@ -207,6 +212,7 @@ impl Error {
             | Error::FirstPassShort { .. }
             | Error::KernelShort { .. }
             | Error::Truncated(_) => Errno::EIO,
+            Error::Memory { .. } => Errno(libc::ENOMEM),
             Error::StillChanging { .. } => Errno(libc::EBUSY),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
             Error::Internal => Errno(libc::ENOTRECOVERABLE),
@@ -266,6 +272,10 @@ impl fmt::Display for Error {
             Error::Buffer { bytes } => {
                 write!(f, "a read buffer of {bytes} bytes holds no record: at least 25 are needed")
             }
+            Error::Memory { bytes } => write!(
+                f,
+                "there are no {bytes} bytes of memory to be had (comparing takes as much again as the hash table has)"
+            ),
             Error::Table(errno) => write!(f, "the host could not name the guest's hash table: {errno}"),
             Error::Open(access, errno) => {
                 let to = match access {

@@ -3,8 +3,8 @@
 
 use crate::error::Error;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::{self, ThreadId};
 
 /// Locks; what a panic left behind is dealt with by whoever caught it.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -18,13 +18,21 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub struct Exclusive<T> {
     state: Mutex<T>,
-    holder: Mutex<Option<ThreadId>>,
+    /// The mark of the thread inside, or 0.
+    holder: AtomicUsize,
+}
+
+/// A number that no other live thread has: the address of a thread-local. (std's thread handle would stay allocated for as
+/// long as the program that we are linked into lives.)
+fn mark() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
 /// The right to work on it.
 pub struct Entered<'a, T> {
     state: MutexGuard<'a, T>,
-    holder: &'a Mutex<Option<ThreadId>>,
+    holder: &'a AtomicUsize,
 }
 
 impl<T> Exclusive<T> {
@@ -33,7 +41,8 @@ impl<T> Exclusive<T> {
     /// # Errors
     /// [`Error::Reentered`] if the calling thread is inside already.
     pub fn enter(&self, what: &'static str) -> Result<Entered<'_, T>, Error> {
-        if *lock(&self.holder) == Some(thread::current().id()) {
+        // Only this thread ever stores its own mark, so it reads it here if and only if it is inside.
+        if self.holder.load(Ordering::Relaxed) == mark() {
             return Err(Error::Reentered(what));
         }
         Ok(self.hold(lock(&self.state)))
@@ -52,14 +61,14 @@ impl<T> Exclusive<T> {
     }
 
     fn hold<'a>(&'a self, state: MutexGuard<'a, T>) -> Entered<'a, T> {
-        *lock(&self.holder) = Some(thread::current().id());
+        self.holder.store(mark(), Ordering::Relaxed);
         Entered { state, holder: &self.holder }
     }
 }
 
 impl<T> Drop for Entered<'_, T> {
     fn drop(&mut self) {
-        *lock(self.holder) = None;
+        self.holder.store(0, Ordering::Relaxed);
     }
 }
 
@@ -79,6 +88,7 @@ impl<T> DerefMut for Entered<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn coming_back_to_oneself_is_an_error_and_leaving_ends_it() {

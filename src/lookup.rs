@@ -17,26 +17,31 @@ use crate::table::Table;
 /// Entries asked of the kernel at once.
 const MAX_ENTRIES_PER_READ: usize = 512;
 
-/// Reads the entries from `first` on, as they stand in the table (big-endian), into `entries`, 16 bytes each. Invalid
-/// slots of a kernel table read as zeros.
+/// Reads `count` entries from `first` on, as they stand in the table (big-endian), 16 bytes each. Invalid slots of a
+/// kernel table read as zeros.
 ///
 /// # Errors
-/// Slots outside the table, no table, the kernel's errors.
-pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, entries: &mut [u8]) -> Result<(), Error> {
-    let count = (entries.len() / HPTE_BYTES) as u64;
+/// Slots outside the table, no table, no memory, the kernel's errors.
+pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Result<Vec<u8>, Error> {
     let mut feed = saver.feed();
     let table = host.table()?;
     check_range(&table, first, count)?;
+    // The count is within the table now, which may still be more than there is memory for.
+    let bytes = count * HPTE_BYTES as u64;
+    let mut entries = Vec::new();
+    let len = usize::try_from(bytes).map_err(|_| Error::Memory { bytes })?;
+    entries.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+    entries.resize(len, 0);
     match table {
-        Table::None => Ok(()),
-        Table::Kernel(order) => read_kernel(host, &mut feed, order, first, entries),
+        Table::None => {}
+        Table::Kernel(order) => read_kernel(host, &mut feed, order, first, &mut entries)?,
         Table::Memory(memory) => {
             for (slot, entry) in (first.0..).zip(entries.chunks_exact_mut(HPTE_BYTES)) {
                 entry.copy_from_slice(&memory.peek(Slot(slot)).to_be_bytes());
             }
-            Ok(())
         }
     }
+    Ok(entries)
 }
 
 /// Replaces one entry; without its valid bit the slot becomes invalid. A save that goes on tells it.

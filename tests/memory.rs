@@ -207,8 +207,7 @@ fn lookups_and_writes_reach_the_table_and_the_stream() {
     iterate(&host, &saver, &mut bodies, None);
     let entry = spapr_htab::hpte::Hpte { v: 0x1234_0000 | V_VALID, r: 7 };
     write_hpte(&host, &saver, spapr_htab::hpte::Slot(9), entry).expect("a write");
-    let mut bytes = [0; 16];
-    read_hptes(&host, &saver, spapr_htab::hpte::Slot(9), &mut bytes).expect("a lookup");
+    let bytes = read_hptes(&host, &saver, spapr_htab::hpte::Slot(9), 1).expect("a lookup");
     assert_eq!(bytes, entry.to_be_bytes());
     arrive(&host, &saver, bodies).expect("it arrives");
 }

@@ -203,8 +203,7 @@ fn run(events: &[Event]) -> Result<(), String> {
             }
             Event::Lookup(slot, count) => {
                 let count = count.min(usize::try_from(model.slots() - slot).unwrap_or(1));
-                let mut entries = vec![0; count * 16];
-                read_hptes(&migration.source, &migration.saver, Slot(slot), &mut entries)
+                read_hptes(&migration.source, &migration.saver, Slot(slot), count as u64)
                     .map_err(|error| error.to_string())?;
             }
             Event::Reset | Event::Resize(_) => {

@@ -27,6 +27,11 @@ pub fn call(handle: *const SpaprHtab, work: impl FnOnce(&SpaprHtab) -> Result<c_
     })
 }
 
+/// Refuses a call that the host is not made for.
+pub fn needs(there: bool, what: &'static str) -> Result<(), Error> {
+    if there { Ok(()) } else { Err(Error::Argument(what)) }
+}
+
 /// Writes `value` to the caller's `size` bytes at `out`: the fields that both sides know, zeros for those that only the
 /// caller knows.
 pub fn write_out<T: Copy>(value: &T, size: usize, out: *mut T) -> Result<(), Error> {

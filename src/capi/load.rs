@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The load side.
 
-use super::call::call;
+use super::call::{call, needs};
 use super::handle::SpaprHtab;
 use crate::load;
 use crate::lock::lock;
@@ -27,6 +27,10 @@ pub unsafe extern "C" fn spapr_htab_load(
     version_id: c_int,
 ) -> c_int {
     call(handle, |handle| {
+        let calls = &handle.host.calls;
+        needs(calls.get.is_some(), "the host structure has no get callback")?;
+        needs(calls.table_allocate.is_some(), "the host structure has no table_allocate callback")?;
+        needs(calls.table_free.is_some(), "the host structure has no table_free callback")?;
         let _loading = handle.loading.try_enter("load")?;
         let mut report = lock(&handle.loaded).clone();
         let result = load::load(&handle.host, &mut handle.host.stream(stream), version_id, &mut report);

@@ -4,7 +4,7 @@
 use super::call::call;
 use super::handle::SpaprHtab;
 use crate::error::Error;
-use crate::hpte::{HPTE_BYTES, Hpte, Slot};
+use crate::hpte::{Hpte, Slot};
 use crate::lookup;
 use libc::{c_int, c_void};
 
@@ -14,7 +14,7 @@ use libc::{c_int, c_void};
 /// May be called while a save goes on: what the kernel takes as told thereby is told to the stream, too. Any thread;
 /// waits for a read of the table that is under way.
 ///
-/// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; the kernel's errors. `out` is written on
+/// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; -ENOMEM; the kernel's errors. `out` is written on
 /// success only.
 ///
 /// # Safety
@@ -27,18 +27,12 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
     out: *mut c_void,
 ) -> c_int {
     call(handle, |handle| {
-        let bytes = count.checked_mul(HPTE_BYTES).filter(|bytes| isize::try_from(*bytes).is_ok());
-        let Some(bytes) = bytes else { return Err(Error::Argument("too many entries asked for")) };
         if out.is_null() {
             return Err(Error::Argument("the place for the entries is NULL"));
         }
-        let mut entries = Vec::new();
-        let reserved = entries.try_reserve_exact(bytes);
-        reserved.map_err(|_| Error::Argument("more entries asked for than memory holds"))?;
-        entries.resize(bytes, 0);
-        lookup::read_hptes(&handle.host, &handle.saver, Slot(first), &mut entries)?;
+        let entries = lookup::read_hptes(&handle.host, &handle.saver, Slot(first), count as u64)?;
         // SAFETY: the caller gave `16 * count` bytes at `out`, which are not in our vector.
-        unsafe { out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), bytes) };
+        unsafe { out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), entries.len()) };
         Ok(0)
     })
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The save side.
 
-use super::call::{call, write_out};
+use super::call::{call, needs, write_out};
 use super::handle::SpaprHtab;
 use crate::clock::Nanos;
 use crate::save::Progress;
@@ -21,6 +21,7 @@ use libc::{c_int, c_void};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
+        needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
         handle.saver.setup(&handle.host, &mut handle.host.stream(stream), handle.save_options())?;
         Ok(0)
     })
@@ -46,6 +47,7 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
     max_ns: i64,
 ) -> c_int {
     call(handle, |handle| {
+        needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
         let max = u64::try_from(max_ns).ok().map(Nanos);
         let progress = handle.saver.iterate(&handle.host, &mut handle.host.stream(stream), max)?;
         Ok(c_int::from(progress == Progress::Clean))
@@ -65,6 +67,7 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
+        needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
         handle.saver.complete(&handle.host, &mut handle.host.stream(stream))?;
         Ok(0)
     })

@@ -33,6 +33,16 @@ pub struct MemoryOptions {
 struct LastTold(Vec<Hpte>);
 
 impl LastTold {
+    /// Nothing but invalid slots.
+    fn new(order: Order) -> Result<LastTold, Error> {
+        let bytes = order.bytes();
+        let mut slots = Vec::new();
+        let len = usize::try_from(order.slots()).map_err(|_| Error::Memory { bytes })?;
+        slots.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+        slots.resize(len, Hpte::default());
+        Ok(LastTold(slots))
+    }
+
     fn differs(&self, slot: u64, entry: Hpte) -> bool {
         usize::try_from(slot).ok().and_then(|slot| self.0.get(slot)) != Some(&entry)
     }
@@ -55,14 +65,13 @@ pub struct MemorySource {
 
 impl MemorySource {
     /// # Errors
-    /// [`Error::StartIndex`].
+    /// [`Error::StartIndex`]; [`Error::Memory`] to compare with.
     pub fn new(table: SharedTable, options: MemoryOptions) -> Result<MemorySource, Error> {
         check_start(options.start, table.order())?;
         let mut source = MemorySource { table, options, told: None, position: options.start.0, pass: 1 };
         if options.compare {
+            let mut told = LastTold::new(table.order())?;
             // What stands before the start is taken as told: it counts when it changes.
-            let mut told =
-                LastTold(vec![Hpte::default(); usize::try_from(table.order().slots()).unwrap_or(0)]);
             (0..options.start.0).for_each(|slot| told.set(slot, source.seen(table.peek(Slot(slot)))));
             source.told = Some(told);
         }

@@ -21,9 +21,9 @@ pub const CASES: &[Case] = &[
 ];
 
 fn look(migration: &Migration, first: u64, count: usize) -> Result<Vec<(u64, u64)>, String> {
-    let mut bytes = vec![0xa5; count * 16];
-    read_hptes(&migration.source, &migration.saver, Slot(first), &mut bytes)
+    let bytes = read_hptes(&migration.source, &migration.saver, Slot(first), count as u64)
         .map_err(|error| error.to_string())?;
+    check!(bytes.len() == count * 16, "{} bytes of {count} entries", bytes.len());
     let entry = |bytes: &[u8]| {
         let Hpte { v, r } = Hpte::from_be_bytes(bytes.try_into().unwrap_or_default());
         (v, r)
@@ -63,7 +63,9 @@ fn one(factory: &dyn VmFactory) -> Outcome {
 fn outside(factory: &dyn VmFactory) -> Outcome {
     let migration = Migration::new(factory, ORDER)?;
     let slots = migration.guest(ORDER)?.slots;
-    for (first, count) in [(slots, 1), (slots - 1, 2), (u64::MAX, 1), (u64::from(u32::MAX), 8)] {
+    for (first, count) in
+        [(slots, 1), (slots - 1, 2), (0, usize::MAX >> 4), (u64::MAX, 1), (u64::from(u32::MAX), 8)]
+    {
         let why = look(&migration, first, count).err().unwrap_or_default();
         check!(why.contains("outside the table"), "{count} from {first} on: {why:?}");
     }
