@@ -68,7 +68,8 @@ typedef struct SpaprHtabTable {
 // Zero the structure, set `struct_size` to its size, fill in what is needed. Every callback gets `opaque`; those for
 // the stream also get the `stream` that was given to the save or load function. Callbacks return 0 or more, or
 // -errno. They are called on the thread that called the library, under the locks it holds; they must not unwind or
-// longjmp through the library. The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
+// longjmp through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
+// for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 // clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
 // spapr_htab_last_error, spapr_htab_quiesce, spapr_htab_resume and the lookups.
 typedef struct SpaprHtabHost {
@@ -137,7 +138,8 @@ typedef struct SpaprHtabStats {
     uint64_t save_passes;
     // Estimate of the bytes still to be sent.
     uint64_t save_pending;
-    // All that was told.
+    // All that was told since the setup, of every table there was. Only the CRCs of both sides are comparable in every
+    // case.
     struct SpaprHtabPass save_total;
     // What of it was told by spapr_htab_save_complete.
     struct SpaprHtabPass save_stopped;
@@ -146,7 +148,7 @@ typedef struct SpaprHtabStats {
     struct SpaprHtabPass save_looked_up;
     // All that was read since the table's size arrived.
     struct SpaprHtabPass load_total;
-    // Sections read.
+    // Sections read since the table's size arrived, the one with the size included.
     uint64_t load_sections;
     // Entries that came as valid without their valid bit, and were loaded as invalid slots.
     uint64_t load_demoted;
@@ -240,7 +242,7 @@ int spapr_htab_save_pending(const struct SpaprHtab *handle,
 // library reads it any more and the fd is closed. Fine, and without effect, outside a save.
 //
 // Waits for a read of the table that is under way, not for the stream. Until spapr_htab_resume, iterate writes empty
-// bodies and complete fails. QEMU: under the BQL, as is the replacing.
+// bodies and complete fails, and lookups must not be called. QEMU: under the BQL, as is the replacing.
 //
 // Returns 0, or -EINVAL for a NULL handle.
 int spapr_htab_quiesce(struct SpaprHtab *handle);

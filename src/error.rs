@@ -360,7 +360,7 @@ impl fmt::Display for Error {
             ),
             Error::Free(errno) => write!(f, "the host could not free its hash table: {errno}"),
             Error::Internal => f.write_str(
-                "a bug in spapr-htab (a panic, see the log); this handle refuses to work until the next setup or load",
+                "a bug in spapr-htab (a panic, see the log); a save under way refuses to go on until the next setup",
             ),
         }
     }

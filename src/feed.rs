@@ -55,7 +55,7 @@ pub struct Step {
     pub looked_up: Vec<u8>,
     /// What those hold.
     pub looked_up_tally: Tally,
-    /// With this step a sweep ended that began at slot 0 and told nothing.
+    /// With this step a sweep ended that began at slot 0, after the VM's stop if there was one, and told nothing.
     pub clean: bool,
 }
 
@@ -73,6 +73,9 @@ pub struct Feed {
     /// Bytes told in this sweep, and in the whole one before it.
     told: u64,
     last_told: u64,
+    /// This sweep began before the VM stopped: what changed behind it since is for the next one to find, so that this one
+    /// proves nothing even if it tells nothing.
+    began_before_stop: bool,
 }
 
 impl Feed {
@@ -113,6 +116,11 @@ impl Feed {
         self.unsent = self.unsent.filter(|unsent| unsent.order() != table.order());
     }
 
+    /// The VM has stopped.
+    pub fn stopped(&mut self) {
+        self.began_before_stop = self.position() != Slot(0);
+    }
+
     /// Reads on; `None` if there is nothing to read from any more.
     ///
     /// # Errors
@@ -131,8 +139,10 @@ impl Feed {
         let pass = source.pass();
         let chunk = source.read(buf, host.clock(), deadline)?;
         self.told += chunk.tally.bytes;
-        let clean = chunk.wrapped && pass > 1 && self.told == 0 && self.looked_up.is_empty();
+        let proof = pass > 1 && !self.began_before_stop && self.looked_up.is_empty();
+        let clean = chunk.wrapped && self.told == 0 && proof;
         if chunk.wrapped {
+            self.began_before_stop = false;
             self.last_told = std::mem::take(&mut self.told);
         }
         Ok(Some(Step {

@@ -136,6 +136,7 @@ impl Saver {
     /// As [`Saver::iterate`]; [`Error::SizeUnsent`], [`Error::StillChanging`].
     pub fn complete(&self, host: &dyn Host, stream: &mut dyn Put) -> Result<(), Error> {
         let mut running = self.running.enter("save_complete")?;
+        self.feed().stopped();
         let opening = self.feed().opening("complete before setup")?;
         if let Opening::NewTable(table) = &opening {
             // A body is either a size or records, and this is the last one. A table of the size that the destination
@@ -176,11 +177,11 @@ impl Saver {
     pub fn cleanup(&self) -> Result<(), Error> {
         let mut running = self.running.enter("save_cleanup")?;
         let was = std::mem::take(&mut *self.feed());
-        if was.is_saving() {
-            log::info!("spapr/htab: {}", lock(&self.report));
-        }
         running.0 = Vec::new();
         lock(&self.report).pending = 0;
+        if was.is_saving() {
+            log::info!("spapr/htab: {}", self.report());
+        }
         Ok(())
     }
 

@@ -5,8 +5,9 @@ use htab_lab::host::{Input, Output};
 use htab_lab::memory::{MemoryHost, arrive, same};
 use htab_lab::table::Numbers;
 use htab_lab::wire;
+use proptest::prelude::*;
 use spapr_htab::clock::Nanos;
-use spapr_htab::hpte::{V_BOLTED, V_DIRTY, V_VALID};
+use spapr_htab::hpte::{Hpte, Slot, V_BOLTED, V_DIRTY, V_VALID};
 use spapr_htab::load::load;
 use spapr_htab::lookup::{read_hptes, write_hpte};
 use spapr_htab::report::LoadReport;
@@ -165,7 +166,7 @@ fn tiny_and_odd_buffers_read_the_same_table() {
 fn bolted_only_and_start_work_as_with_the_kernel() {
     let host = filled(18, 6);
     let Table::Memory(table) = spapr_htab::host::Host::table(&host).expect("a table") else { panic!() };
-    let start = spapr_htab::hpte::Slot(8000);
+    let start = Slot(8000);
     for compare in [false, true] {
         let options = MemoryOptions { bolted_only: true, start, compare, ..MemoryOptions::default() };
         let mut source = MemorySource::new(table, options).expect("a source");
@@ -180,7 +181,7 @@ fn bolted_only_and_start_work_as_with_the_kernel() {
             host.dump().into_iter().filter(|(slot, v, _)| *slot >= 8000 && v & V_BOLTED != 0).collect();
         same(&bolted, &wire::replay(&records)).expect("bolted entries from the start on");
     }
-    let outside = MemoryOptions { start: spapr_htab::hpte::Slot(1 << 14), ..MemoryOptions::default() };
+    let outside = MemoryOptions { start: Slot(1 << 14), ..MemoryOptions::default() };
     assert!(MemorySource::new(table, outside).is_err());
 }
 
@@ -205,9 +206,9 @@ fn lookups_and_writes_reach_the_table_and_the_stream() {
     let saver = Saver::default();
     let mut bodies = setup(&host, &saver, PLAIN);
     iterate(&host, &saver, &mut bodies, None);
-    let entry = spapr_htab::hpte::Hpte { v: 0x1234_0000 | V_VALID, r: 7 };
-    write_hpte(&host, &saver, spapr_htab::hpte::Slot(9), entry).expect("a write");
-    let bytes = read_hptes(&host, &saver, spapr_htab::hpte::Slot(9), 1).expect("a lookup");
+    let entry = Hpte { v: 0x1234_0000 | V_VALID, r: 7 };
+    write_hpte(&host, &saver, Slot(9), entry).expect("a write");
+    let bytes = read_hptes(&host, &saver, Slot(9), 1).expect("a lookup");
     assert_eq!(bytes, entry.to_be_bytes());
     arrive(&host, &saver, bodies).expect("it arrives");
 }
@@ -227,4 +228,101 @@ fn entries_are_stored_whole_and_invalid_slots_cleared() {
     assert_eq!([raw(6), raw(7), raw(8)], [(0, 0); 3]);
     assert_eq!(raw(9).0 & V_VALID, V_VALID);
     assert_eq!(report.demoted, 0);
+}
+
+#[test]
+fn a_change_behind_a_sweep_that_ran_out_of_time_is_not_lost() {
+    for options in [PLAIN, COMPARE] {
+        let host = MemoryHost::new(18);
+        let saver = Saver::default();
+        let mut bodies = setup(&host, &saver, options);
+        iterate(&host, &saver, &mut bodies, None);
+        // In the middle of a pass that found nothing so far; then the VM changes a slot behind it, and stops.
+        iterate(&host, &saver, &mut bodies, Some(0));
+        assert!(saver.feed().position().0 > 5);
+        store(&host, 5, 0x5000 | V_VALID, 1);
+        arrive(&host, &saver, bodies).expect("it arrives");
+    }
+}
+
+/// What may happen to a guest that is being migrated.
+#[derive(Clone, Debug)]
+enum Event {
+    Store(u64, bool, u64),
+    Protect(u64, u64),
+    Touch(u64),
+    Iterate(u64, bool),
+    Write(u64, u64),
+    Reset(u32),
+    Retry,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    // Few slots, spread over the table, so that events meet.
+    let slot = || prop_oneof![0_u64..20, 8000_u64..8010, 16_370_u64..16_384];
+    let event = prop_oneof![
+        8 => (slot(), any::<bool>(), any::<u64>()).prop_map(|(slot, valid, r)| Event::Store(slot, valid, r)),
+        3 => (slot(), any::<u64>()).prop_map(|(slot, r)| Event::Protect(slot, r)),
+        3 => slot().prop_map(Event::Touch),
+        10 => (0_u64..12, any::<bool>()).prop_map(|(max, limited)| Event::Iterate(max, limited)),
+        1 => (slot(), any::<u64>()).prop_map(|(slot, r)| Event::Write(slot, r)),
+        1 => (18_u32..20).prop_map(Event::Reset),
+        1 => Just(Event::Retry),
+    ];
+    proptest::collection::vec(event, 0..60)
+}
+
+fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
+    let host = MemoryHost::new(18);
+    host.tick.store(1, Ordering::Relaxed);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, options);
+    let table = |host: &MemoryHost| host.memory().as_ref().expect("a table").clone();
+    let mut unsent = false;
+    for event in events {
+        match *event {
+            Event::Store(slot, valid, r) => table(&host).store(slot, r & !0x7f | u64::from(valid), r),
+            Event::Protect(slot, r) => table(&host).protect(slot, r),
+            Event::Touch(slot) if options.compare => table(&host).touch(slot, 0x180),
+            Event::Touch(_) => {}
+            Event::Iterate(max, limited) => {
+                let mut out = Output { limited, ..Output::default() };
+                saver.iterate(&host, &mut out, Some(Nanos(max))).map_err(|error| error.to_string())?;
+                bodies.push(out.bytes);
+                unsent = false;
+            }
+            Event::Write(slot, r) => {
+                let entry = Hpte { v: 0x7000 | V_VALID, r };
+                write_hpte(&host, &saver, Slot(slot), entry).map_err(|error| error.to_string())?;
+            }
+            Event::Reset(order) => {
+                saver.quiesce();
+                *host.memory() = Some(htab_lab::memory::Memory::new(order));
+                saver.resume(&host).map_err(|error| error.to_string())?;
+                unsent = true;
+            }
+            Event::Retry => {
+                saver.cleanup().map_err(|error| error.to_string())?;
+                bodies = setup(&host, &saver, options);
+                unsent = false;
+            }
+        }
+    }
+    if unsent {
+        iterate(&host, &saver, &mut bodies, None);
+    }
+    arrive(&host, &saver, bodies).map(|_| ())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_lost(events in events()) {
+        for options in [PLAIN, COMPARE] {
+            if let Err(why) = run(&events, options) {
+                prop_assert!(false, "{why} ({options:?})");
+            }
+        }
+    }
 }

@@ -15,8 +15,18 @@ have_rust() {
 	[[ $(printf '%s\n%s\n' "$(rust_minimum)" "$have" | sort -V | head -n 1) == "$(rust_minimum)" ]]
 }
 
+# Build scripts and proc macros are linked for this machine.
+need_linker() {
+	command -v cc >/dev/null && return 0
+	say "installing gcc"
+	as_root apt-get update -qq >&2 || true
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev >&2 ||
+		skip "a C compiler is needed and could not be installed."
+}
+
 # Debian 12 has its newer Rust in packages named after the browser they are for.
 need_rust() {
+	need_linker
 	have_rust && return 0
 	command -v apt-get >/dev/null || skip "Rust $(rust_minimum) or newer is needed, and there is no apt-get here."
 	as_root apt-get update -qq >&2 || true

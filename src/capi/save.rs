@@ -100,7 +100,7 @@ pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: 
 /// library reads it any more and the fd is closed. Fine, and without effect, outside a save.
 ///
 /// Waits for a read of the table that is under way, not for the stream. Until spapr_htab_resume, iterate writes empty
-/// bodies and complete fails. QEMU: under the BQL, as is the replacing.
+/// bodies and complete fails, and lookups must not be called. QEMU: under the BQL, as is the replacing.
 ///
 /// Returns 0, or -EINVAL for a NULL handle.
 ///

@@ -39,7 +39,8 @@ pub struct SpaprHtabTable {
 /// Zero the structure, set `struct_size` to its size, fill in what is needed. Every callback gets `opaque`; those for
 /// the stream also get the `stream` that was given to the save or load function. Callbacks return 0 or more, or
 /// -errno. They are called on the thread that called the library, under the locks it holds; they must not unwind or
-/// longjmp through the library. The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
+/// longjmp through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
+/// for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 /// clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
 /// spapr_htab_last_error, spapr_htab_quiesce, spapr_htab_resume and the lookups.
 #[repr(C)]
@@ -120,7 +121,8 @@ pub struct SpaprHtabStats {
     pub save_passes: u64,
     /// Estimate of the bytes still to be sent.
     pub save_pending: u64,
-    /// All that was told.
+    /// All that was told since the setup, of every table there was. Only the CRCs of both sides are comparable in every
+    /// case.
     pub save_total: SpaprHtabPass,
     /// What of it was told by spapr_htab_save_complete.
     pub save_stopped: SpaprHtabPass,
@@ -129,7 +131,7 @@ pub struct SpaprHtabStats {
     pub save_looked_up: SpaprHtabPass,
     /// All that was read since the table's size arrived.
     pub load_total: SpaprHtabPass,
-    /// Sections read.
+    /// Sections read since the table's size arrived, the one with the size included.
     pub load_sections: u64,
     /// Entries that came as valid without their valid bit, and were loaded as invalid slots.
     pub load_demoted: u64,

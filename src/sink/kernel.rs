@@ -2,7 +2,7 @@
 //! HPTEs into the kernel's table: KVM-HV's HPT file descriptor, opened for writing.
 //!
 //! The kernel loses its place in a write that holds more than one record with valid entries (it steps over headers but
-//! never over entries, Linux 2.6 to 7.1). `writev` gets round that: the kernel runs its write once for each segment. So
+//! never over entries, in every Linux that has the fd, up to 7.1). `writev` gets round that: the kernel runs its write once for each segment. So
 //! records are joined where they touch, and each goes into a segment of its own.
 
 use super::Sink;
@@ -105,7 +105,7 @@ impl KernelSink {
         let everywhere = [libc::EBUSY, libc::EFAULT, libc::EBADF].contains(&errno.number());
         if !everywhere {
             let entries = self.batch[start + HEADER_BYTES..end].chunks_exact(HPTE_BYTES);
-            for (index, entry) in (run.index..).zip(entries) {
+            for (index, entry) in (run.index..=u32::MAX).zip(entries) {
                 let header = KernelHeader(Extent { index, n_valid: 1, n_invalid: 0 }).to_bytes();
                 let record = [&header[..], entry].concat();
                 if let Err(errno) = retry(|| self.fd.write(&[&record])) {

@@ -3,7 +3,7 @@
 //!
 //! The first sweep, the first pass, tells the whole table; each later pass tells the slots that changed since they were
 //! last told. A slot that changes behind the sweep's position waits for the next one, so only a sweep that began at slot 0
-//! and told nothing shows that nothing is left.
+//! after the last change, and told nothing, shows that nothing is left.
 
 mod kernel;
 mod memory;
