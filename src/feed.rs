@@ -6,7 +6,6 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::hpte::Slot;
 use crate::record::{Extent, HEADER_BYTES, StreamHeader, Tally};
-use crate::save::SaveOptions;
 use crate::source::{Chunk, KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
 use crate::table::Table;
 
@@ -15,6 +14,13 @@ const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
 /// Bytes a slot costs in a first pass before anything is known: one valid entry, a header with it, in each group of 8.
 const ASSUMED_BYTES_PER_GROUP: u64 = 24;
 const SLOTS_PER_GROUP: u64 = 8;
+
+/// How tables are saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SaveOptions {
+    /// See [`MemoryOptions::compare`].
+    pub compare: bool,
+}
 
 /// How far a save has come with the table.
 #[derive(Default)]
@@ -63,6 +69,8 @@ pub struct Step {
 #[derive(Default)]
 pub struct Feed {
     phase: Phase,
+    /// Between quiesce and resume, whether a save is under way or not.
+    replacing: bool,
     options: SaveOptions,
     /// A table that the destination must be told of before any of its records.
     unsent: Option<Table>,
@@ -79,17 +87,36 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Begins with the first pass.
+    /// Begins a save with the first pass, and tells what table the destination is to hear of: none while one is being
+    /// replaced, whose size follows.
     ///
     /// # Errors
-    /// The table cannot be opened.
-    pub fn open(host: &dyn Host, table: Table, options: SaveOptions) -> Result<Feed, Error> {
-        Ok(Feed { phase: Phase::open(host, table, options, false)?, options, ..Feed::default() })
+    /// The table cannot be told or opened; then no save is under way.
+    pub fn begin(&mut self, host: &dyn Host, options: SaveOptions) -> Result<Table, Error> {
+        self.end();
+        if self.replacing {
+            *self = Feed { phase: Phase::Quiesced, replacing: true, options, ..Feed::default() };
+            return Ok(Table::None);
+        }
+        let table = host.table()?;
+        *self = Feed { phase: Phase::open(host, table, options, false)?, options, ..Feed::default() };
+        Ok(table)
     }
 
-    /// Whether a save is under way.
+    /// Ends a save, if one is under way, and tells whether.
+    pub fn end(&mut self) -> bool {
+        let was_saving = self.is_saving();
+        *self = Feed { replacing: self.replacing, ..Feed::default() };
+        was_saving
+    }
+
+    /// Whether the table is being replaced.
     #[must_use]
-    pub fn is_saving(&self) -> bool {
+    pub fn is_being_replaced(&self) -> bool {
+        self.replacing
+    }
+
+    fn is_saving(&self) -> bool {
         !matches!(self.phase, Phase::Idle)
     }
 
@@ -173,6 +200,7 @@ impl Feed {
 
     /// Lets go of the table.
     pub fn quiesce(&mut self) {
+        self.replacing = true;
         if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
             if let Phase::Sweeping(source) = &self.phase {
                 self.earlier_passes += source.pass();
@@ -187,6 +215,7 @@ impl Feed {
     /// # Errors
     /// It cannot be told or opened; later calls fail with that error.
     pub fn resume(&mut self, host: &dyn Host) -> Result<(), Error> {
+        self.replacing = false;
         if !matches!(self.phase, Phase::Quiesced) {
             return Ok(());
         }

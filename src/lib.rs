@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Carries a POWER guest's hashed page table (HPT) through QEMU migration.
+//!
+//! A safe core under one thin C layer: [`save`] sweeps a [`source`] into a [`stream`], [`load`] reads one into a [`sink`],
+//! and [`capi`] is how QEMU calls them. docs/design.md has the picture.
 #![warn(missing_docs)]
+// Allowed where memory is shared with C or with vCPUs: `capi` and `table`.
+#![deny(unsafe_code)]
 
 pub mod capi;
 pub mod clock;
@@ -18,3 +23,33 @@ pub mod sink;
 pub mod source;
 pub mod stream;
 pub mod table;
+
+/// Sends the log to stderr, under RUST_LOG: for tools and tests in Rust. A logger that was set before stays.
+#[cfg(feature = "env_logger")]
+pub fn log_to_stderr() {
+    // The only error is that there is a logger already.
+    let _ = env_logger::try_init();
+}
+
+/// All that the static library exports, one a line.
+#[rustfmt::skip]
+pub mod exports {
+    pub use crate::capi::handle::spapr_htab_abi_version;
+    pub use crate::capi::handle::spapr_htab_free;
+    pub use crate::capi::handle::spapr_htab_last_error;
+    pub use crate::capi::load::spapr_htab_load;
+    pub use crate::capi::load::spapr_htab_load_cleanup;
+    pub use crate::capi::handle::spapr_htab_new;
+    pub use crate::capi::stats::spapr_htab_pass;
+    pub use crate::capi::save::spapr_htab_quiesce;
+    pub use crate::capi::lookup::spapr_htab_read_hptes;
+    pub use crate::capi::save::spapr_htab_resume;
+    pub use crate::capi::save::spapr_htab_save_cleanup;
+    pub use crate::capi::save::spapr_htab_save_complete;
+    pub use crate::capi::save::spapr_htab_save_iterate;
+    pub use crate::capi::save::spapr_htab_save_pending;
+    pub use crate::capi::save::spapr_htab_save_setup;
+    pub use crate::capi::stats::spapr_htab_stats;
+    pub use crate::capi::handle::spapr_htab_version;
+    pub use crate::capi::lookup::spapr_htab_write_hpte;
+}

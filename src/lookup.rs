@@ -24,7 +24,7 @@ const MAX_ENTRIES_PER_READ: usize = 512;
 /// Slots outside the table, no table, no memory, the kernel's errors.
 pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Result<Vec<u8>, Error> {
     let mut feed = saver.feed();
-    let table = host.table()?;
+    let table = table(host, &feed)?;
     check_range(&table, first, count)?;
     // The count is within the table now, which may still be more than there is memory for.
     let bytes = count * HPTE_BYTES as u64;
@@ -49,8 +49,8 @@ pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Re
 /// # Errors
 /// A slot outside the table, no table, the kernel's errors.
 pub fn write_hpte(host: &dyn Host, saver: &Saver, slot: Slot, entry: Hpte) -> Result<(), Error> {
-    let _feed = saver.feed();
-    let table = host.table()?;
+    let feed = saver.feed();
+    let table = table(host, &feed)?;
     let index = check_range(&table, slot, 1)?;
     match table {
         Table::None => Ok(()),
@@ -69,6 +69,13 @@ pub fn write_hpte(host: &dyn Host, saver: &Saver, slot: Slot, entry: Hpte) -> Re
             Ok(())
         }
     }
+}
+
+fn table(host: &dyn Host, feed: &Feed) -> Result<Table, Error> {
+    if feed.is_being_replaced() {
+        return Err(Error::State("a lookup while the table is being replaced"));
+    }
+    host.table()
 }
 
 /// Checks that `count` slots from `first` on exist; tells the first as an index.

@@ -7,6 +7,7 @@
 
 use crate::clock::Nanos;
 use crate::error::Error;
+pub use crate::feed::SaveOptions;
 use crate::feed::{Feed, Opening, Step};
 use crate::host::Host;
 use crate::lock::{Entered, Exclusive, lock};
@@ -20,13 +21,6 @@ use std::sync::{Mutex, MutexGuard};
 /// Sweeps in complete before a table that never comes to rest fails the migration. With the VM stopped the second or
 /// third finds nothing.
 const MAX_FINAL_SWEEPS: u32 = 16;
-
-/// How tables are saved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SaveOptions {
-    /// See [`crate::source::MemoryOptions::compare`].
-    pub compare: bool,
-}
 
 /// What iterate left to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,15 +57,15 @@ impl Saver {
     /// The table cannot be told or opened; the stream failed. The saver is then as after [`Saver::cleanup`].
     pub fn setup(&self, host: &dyn Host, stream: &mut dyn Put, options: SaveOptions) -> Result<(), Error> {
         let mut running = self.running.enter("save_setup")?;
-        *self.feed() = Feed::default();
         *lock(&self.report) = SaveReport::default();
         running.0.resize(MAX_CHUNK_BYTES, 0);
-
-        let table = host.table()?;
-        let feed = Feed::open(host, table, options)?;
-        announce(stream, &table)?;
-        *self.feed() = feed;
+        // Under the feed's lock, so that whoever replaces the table finds it open or not yet looked at.
+        let table = self.feed().begin(host, options)?;
         lock(&self.report).order = table.order();
+        if let Err(error) = announce(stream, &table) {
+            self.feed().end();
+            return Err(error);
+        }
         self.note_pending();
         match table {
             Table::None => log::debug!("spapr/htab: the guest has no hash table"),
@@ -176,10 +170,10 @@ impl Saver {
     /// [`Error::Reentered`].
     pub fn cleanup(&self) -> Result<(), Error> {
         let mut running = self.running.enter("save_cleanup")?;
-        let was = std::mem::take(&mut *self.feed());
+        let was_saving = self.feed().end();
         running.0 = Vec::new();
         lock(&self.report).pending = 0;
-        if was.is_saving() {
+        if was_saving {
             log::info!("spapr/htab: {}", self.report());
         }
         Ok(())

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The hash table a guest has, and the one that lives in QEMU's memory, shared with running vCPU threads.
+#![allow(unsafe_code)]
 
 use crate::hpte::{Hpte, Order, Slot, V_DIRTY, V_VALID};
 use std::ptr::NonNull;

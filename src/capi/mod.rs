@@ -7,6 +7,7 @@
 //! - the callbacks of [`types::SpaprHtabHost`] keep to their own documentation until the handle is freed.
 //!
 //! Whatever can be checked is: a NULL where none is allowed gives -EINVAL, and no panic leaves the library.
+#![allow(unsafe_code)]
 
 pub mod handle;
 pub mod load;

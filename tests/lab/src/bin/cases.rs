@@ -2,7 +2,8 @@
 //! Runs the cases of saving and loading on the kernel of this machine.
 //!
 //! `cases [SUBSTRING]`: only cases whose names contain SUBSTRING. Prints `ok NAME` or `FAILED NAME: why` for each, and
-//! `N passed, N failed`; exits with 1 if any failed or none ran, 2 without KVM-HV.
+//! `N passed, N failed`; exits with 1 if any failed or none ran, 2 without KVM-HV. RUST_LOG
+//! shows what the library logs.
 
 use htab_lab::cases;
 use htab_model::kvm::Kvm;
@@ -10,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    spapr_htab::log_to_stderr();
     let filter = std::env::args().nth(1).unwrap_or_default();
     let kvm = match Kvm::open() {
         Ok(kvm) => kvm,

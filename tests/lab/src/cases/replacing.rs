@@ -5,6 +5,8 @@ use super::{Case, ORDER, check};
 use crate::migration::Migration;
 use crate::table::{Fill, Numbers, Outcome};
 use htab_model::vm::VmFactory;
+use spapr_htab::hpte::Slot;
+use spapr_htab::lookup::read_hptes;
 use spapr_htab::save::Progress;
 
 pub const CASES: &[Case] = &[
@@ -15,6 +17,7 @@ pub const CASES: &[Case] = &[
     ("a_resize_just_before_the_stop_is_an_error", resize_before_stop),
     ("a_table_that_went_and_came_back_arrives", gone_and_back),
     ("while_quiesced_nothing_is_read", quiesced),
+    ("a_save_may_begin_while_the_table_is_replaced", begun_while_quiesced),
 ];
 
 /// Replaces the table as QEMU's hooks do.
@@ -115,8 +118,28 @@ fn quiesced(factory: &dyn VmFactory) -> Outcome {
     check!(migration.bodies.last() == Some(&vec![0; 12]), "an empty body");
     let why = migration.complete().err().unwrap_or_default();
     check!(why.contains("being replaced"), "{why:?}");
+    let why = read_hptes(&migration.source, &migration.saver, Slot(0), 1).err();
+    check!(why.is_some_and(|why| why.to_string().contains("being replaced")), "a lookup is refused");
     migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
     migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+    migration.pass()?;
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn begun_while_quiesced(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, ORDER)?;
+    migration.saver.quiesce();
+    migration.setup()?;
+    check!(migration.bodies == [vec![0xff; 4]], "there is no table for now");
+    check!(migration.source.open_fds() == 0, "the table is not touched");
+    migration.saver.cleanup().map_err(|error| error.to_string())?;
+    migration.setup()?;
+    migration.source.replace(19).map_err(|errno| format!("allocating: errno {errno}"))?;
+    migration.guest(19)?.fill(Fill::Sparse, &mut Numbers(31))?;
+    migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+    migration.pass()?;
+    check!(migration.bodies.last() == Some(&vec![0, 0, 0, 19]), "its size, once there is one");
     migration.pass()?;
     migration.complete()?;
     migration.arrive(usize::MAX)
