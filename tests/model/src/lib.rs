@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod kvm;
 pub mod model;
 pub mod record;
+pub mod runner;
 pub mod vm;
 
 pub use model::Model;

@@ -7,7 +7,7 @@
 
 use htab_lab::cases;
 use htab_model::kvm::Kvm;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use htab_model::runner;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,20 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (mut passed, mut failed) = (0, 0);
-    for (name, case) in cases::cases().filter(|(name, _)| name.contains(&filter)) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| case(&kvm)));
-        match outcome.unwrap_or_else(|_| Err("panicked".to_owned())) {
-            Ok(()) => {
-                passed += 1;
-                println!("ok {name}");
-            }
-            Err(why) => {
-                failed += 1;
-                println!("FAILED {name}: {why}");
-            }
-        }
-    }
-    println!("{passed} passed, {failed} failed");
-    ExitCode::from(u8::from(failed > 0 || passed == 0))
+    let chosen = cases::cases().filter(|(name, _)| name.contains(&filter));
+    let kvm = &kvm;
+    runner::run(chosen.map(|(name, case)| (name, Box::new(move || case(kvm)) as runner::Check<'_>)))
 }

@@ -8,8 +8,8 @@
 use htab_model::conformance::{GUEST_CASES, cases};
 use htab_model::kvm::{self, Kvm};
 use htab_model::model::ModelFactory;
+use htab_model::runner::{self, Check};
 use htab_model::vm::VmFactory;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 /// What the cases run on.
@@ -17,8 +17,6 @@ enum Under {
     Model,
     Kernel(Kvm),
 }
-
-type Check<'a> = Box<dyn Fn() -> Result<(), String> + 'a>;
 
 /// The cases for what is under test, by name.
 fn checks(under: &Under, with_guest: bool) -> Vec<(&'static str, Check<'_>)> {
@@ -66,30 +64,10 @@ fn main() -> ExitCode {
         }
     };
 
-    let (mut passed, mut failed) = (0, 0);
-    for (name, check) in checks(&under, with_guest) {
-        if !name.contains(filter.as_str()) {
-            continue;
-        }
-        if list {
-            println!("{name}");
-            continue;
-        }
-        let outcome = catch_unwind(AssertUnwindSafe(check));
-        match outcome.unwrap_or_else(|_| Err("panicked".to_owned())) {
-            Ok(()) => {
-                passed += 1;
-                println!("ok {name}");
-            }
-            Err(why) => {
-                failed += 1;
-                println!("FAILED {name}: {why}");
-            }
-        }
-    }
+    let chosen = checks(&under, with_guest).into_iter().filter(|(name, _)| name.contains(filter.as_str()));
     if list {
+        chosen.for_each(|(name, _)| println!("{name}"));
         return ExitCode::SUCCESS;
     }
-    println!("{passed} passed, {failed} failed");
-    if failed > 0 || passed == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    runner::run(chosen)
 }
