@@ -68,12 +68,15 @@ fn load_records(host: &dyn Host, body: &mut BodyReader<'_>, report: &mut LoadRep
             Some(order) => return Err(Error::OutOfTable(place, run, order)),
             None => return Err(Error::NoTable(place, run)),
         }
-        record.clear();
-        record.extend_from_slice(&header.to_bytes());
-        body.entries(run, &mut record)?;
+        let end = HEADER_BYTES + run.payload_bytes();
+        if record.len() < HEADER_BYTES + BodyReader::room(run) {
+            record.resize(HEADER_BYTES + BodyReader::room(run), 0);
+        }
+        record[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        body.entries(run, &mut record[HEADER_BYTES..HEADER_BYTES + BodyReader::room(run)])?;
         report.tally.count(run);
-        report.crc.update(&record);
-        let entries = &mut record[HEADER_BYTES..];
+        report.crc.update(&record[..end]);
+        let entries = &mut record[HEADER_BYTES..end];
         if hpte::scrub(entries) {
             sink.load(run, entries)?;
         } else {

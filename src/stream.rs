@@ -121,21 +121,26 @@ impl<'a> BodyReader<'a> {
         Ok(StreamHeader::parse(bytes))
     }
 
-    /// Puts the entries that belong to the record behind what `record` holds; after that the next record can be read.
+    /// Reads the entries that belong to the record into the beginning of `room`, which is [`BodyReader::room`] bytes long;
+    /// after that the next record can be read.
     ///
     /// # Errors
     /// A failed or ended stream.
-    pub fn entries(&mut self, run: Extent, record: &mut Vec<u8>) -> Result<(), Error> {
-        let (before, payload) = (record.len(), run.payload_bytes());
+    pub fn entries(&mut self, run: Extent, room: &mut [u8]) -> Result<(), Error> {
+        let payload = run.payload_bytes();
         if payload > 0 {
-            // Another header follows for certain: fetching it along saves a call for each record.
-            record.resize(before + payload + HEADER_BYTES, 0);
-            self.exactly(&mut record[before..], payload)?;
-            self.next = record.last_chunk().copied();
-            record.truncate(before + payload);
+            self.exactly(room, payload)?;
+            self.next = room.last_chunk().copied();
         }
         self.advance(payload);
         Ok(())
+    }
+
+    /// Bytes that reading a record's entries needs: another header follows for certain, and fetching it along saves a call
+    /// for each record.
+    #[must_use]
+    pub fn room(run: Extent) -> usize {
+        run.payload_bytes() + HEADER_BYTES
     }
 
     fn advance(&mut self, payload: usize) {
