@@ -6,6 +6,7 @@ use htab_lab::memory::MemoryHost;
 use htab_model::model::{Fault, Op};
 use htab_model::record::hpte;
 use htab_model::{Model, Vm};
+use proptest::prelude::*;
 use spapr_htab::error::Error;
 use spapr_htab::load::load;
 use spapr_htab::report::LoadReport;
@@ -260,4 +261,46 @@ fn interrupted_writes_go_on_and_short_ones_are_reported() {
     model.fail(Op::Open, 0, Fault::Errno(libc::EMFILE));
     let error = into_kernel(&host, &body(&records)).expect_err("EMFILE");
     assert!(error.to_string().contains("open files"), "{error}");
+}
+
+/// A body of records that is sound, with some bytes of it changed: most of it makes sense.
+fn nearly_sound() -> impl Strategy<Value = Vec<u8>> {
+    let some = (0_u32..16_500, 0_u64..6, 0_u16..300)
+        .prop_map(|(index, n, n_invalid)| record(index, &entries(n), n_invalid));
+    let sound = proptest::collection::vec(some, 0..6).prop_map(|records| body(&records));
+    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    (sound, changes, any::<prop::sample::Index>()).prop_map(|(mut bytes, changes, cut)| {
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate(bytes.len().min(16 + cut.index(bytes.len() * 2)));
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No bytes panic, both kinds of table agree, however the stream is cut into pieces, and what is taken is valid.
+    #[test]
+    fn any_bytes_are_taken_or_refused_alike(bytes in nearly_sound(), most in 1_usize..64) {
+        // A size of 64 GiB is sound and nothing to try.
+        prop_assume!(bytes.get(..4).is_none_or(|head| head[3] < 22 || head != [0, 0, 0, head[3]]));
+        let (model, host) = kernel(18);
+        let memory = MemoryHost::new(18);
+        let mut report = LoadReport::default();
+        let one = load(&host, &mut Input::new(&bytes), 1, &mut report);
+        let other = load(&memory, &mut Input { bytes: &bytes, most, then: None }, 1, &mut LoadReport::default());
+        prop_assert_eq!(host.open_fds(), 0);
+        match (one, other) {
+            (Ok(()), other) => {
+                prop_assert!(other.is_ok(), "{:?}", other);
+                prop_assert_eq!(model.dump().len(), memory.dump().len());
+            }
+            // The kernel also looks into the entries; its refusal names one.
+            (Err(Error::KernelWrite { .. }), _) => {}
+            (Err(one), other) => prop_assert_eq!(Some(one), other.err()),
+        }
+    }
 }
