@@ -2,49 +2,79 @@
 """The hash table in a QEMU process's memory: read through gdb, compared entry by entry."""
 
 import os
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 
 VALID = 0x01
 DIRTY = 0x40  # QEMU's own mark, not the guest's
-R_AND_C = 0x180
+R, C = 0x100, 0x80
+R_AND_C = R | C
 ENTRY = 16
 
-TABLE = "((struct SpaprMachineState *)current_machine)"
+MACHINE = "((struct SpaprMachineState *)current_machine)"
 
 
-def read(pid, program):
+def gdb(pid, script):
+    """Runs a script of gdb's on a process; what it prints."""
+    with tempfile.NamedTemporaryFile("w", suffix=".gdb") as commands:
+        commands.write("\n".join(script) + "\n")
+        commands.flush()
+        command = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load no"]
+        command += ["-p", str(pid), "-x", commands.name]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False
+        )
+    return done.stdout + done.stderr
+
+
+def read(pid):
     """The table of a QEMU process, which gdb stops for the time; b"" if it has none."""
     with tempfile.NamedTemporaryFile() as file:
-        script = [
-            f"set $m = {TABLE}",
-            'printf "order %u\\n", $m->htab_shift',
-            "if $m->htab != 0",
-            f"dump binary memory {file.name} $m->htab ((char *)$m->htab + (1ULL << $m->htab_shift))",
-            "end",
-        ]
-        command = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load no"]
-        command += ["-p", str(pid)]
-        for line in script:
-            command += ["-ex", line]
-        # An "if" needs its lines as a script.
-        with tempfile.NamedTemporaryFile("w", suffix=".gdb") as commands:
-            commands.write("\n".join(script) + "\n")
-            commands.flush()
-            command = command[: command.index("-p") + 2] + ["-x", commands.name]
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False
-            )
-        orders = [line for line in done.stdout.splitlines() if line.startswith("order ")]
+        said = gdb(
+            pid,
+            [
+                f"set $m = {MACHINE}",
+                'printf "order %u\\n", $m->htab_shift',
+                "if $m->htab != 0",
+                f"dump binary memory {file.name} $m->htab ((char *)$m->htab + (1ULL << $m->htab_shift))",
+                "end",
+            ],
+        )
+        orders = [line for line in said.splitlines() if line.startswith("order ")]
         if not orders:
-            raise RuntimeError(f"gdb could not read the table of {program}: {done.stdout[-500:]}{done.stderr[-500:]}")
+            raise RuntimeError(f"gdb could not read the table: {said[-800:]}")
         order = int(orders[0].split()[1])
         size = os.stat(file.name).st_size
-        if size not in (0, 1 << order if order else 0):
+        if size != (1 << order if order else 0):
             raise RuntimeError(f"gdb read {size} bytes of a table of order {order}")
         with open(file.name, "rb") as table:
             return table.read()
+
+
+def set_change_bit(pid):
+    """Has QEMU set the change bit of a valid entry that has none, as TCG does for the guest's first store; the slot."""
+    table = read(pid)
+    for at in range(0, len(table), ENTRY):
+        low = int.from_bytes(table[at + 8 : at + ENTRY], "big")
+        if table[at + 7] & VALID and not low & C:
+            slot = at // ENTRY
+            break
+    else:
+        raise RuntimeError("all entries have their change bit set")
+    said = gdb(
+        pid,
+        [
+            f"set $m = {MACHINE}",
+            f"call (void)spapr_hpte_set_c((PPCVirtualHypervisor *)$m, {slot}, {low})",
+            f'printf "now %llx\\n", *(unsigned long long *)((char *)$m->htab + {at + 8})',
+        ],
+    )
+    now = re.search(r"^now ([0-9a-f]+)$", said, re.M)
+    if not now or not int.from_bytes(int(now.group(1), 16).to_bytes(8, "little"), "big") & C:
+        raise RuntimeError(f"gdb did not set the change bit: {said[-800:]}")
+    return slot
 
 
 @dataclass

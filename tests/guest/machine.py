@@ -154,7 +154,7 @@ class Machine:
             time.sleep(2)
 
     def hpt(self):
-        return hpt.read(self.process.pid, self.program)
+        return hpt.read(self.process.pid)
 
     def query(self):
         """x-query-spapr-htab."""
