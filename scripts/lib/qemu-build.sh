@@ -66,9 +66,15 @@ build_qemu() {
 	: "${tree:?}" "${version:?}"
 	need_meson
 	local build=$tree/build key=plain options=() path=$venv/bin:$PATH
+	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
+	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
+		options=(--python="$venv/bin/python3")
+	else
+		options=(--meson="$venv/bin/meson")
+	fi
 	if [[ $patched == yes ]]; then
 		key=$(cat "$library/lib/libspapr_htab.a" "$library/include/spapr_htab.h" | sha256sum | cut -c -12)
-		options=(--enable-spapr-htab)
+		options+=(--enable-spapr-htab)
 	fi
 	program=$tree/programs/$key/qemu-system-ppc64
 	[[ ! -x $program ]] || return 0
@@ -91,7 +97,7 @@ build_qemu() {
 		(
 			cd "$build" || exit
 			PATH=$path PKG_CONFIG_PATH=$build-library/lib/pkgconfig quietly "$build/configure.log" ../configure \
-				--cc="ccache gcc" --python="$venv/bin/python3" "${QEMU_CONFIGURE[@]}" "${options[@]}"
+				--cc="ccache gcc" "${QEMU_CONFIGURE[@]}" "${options[@]}"
 		)
 	fi
 	say "building QEMU $version (the first time takes ten minutes or so; $build/build.log)"

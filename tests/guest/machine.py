@@ -24,6 +24,10 @@ class TestFailure(Exception):
     """What a case found to be wrong."""
 
 
+class GuestFailure(TestFailure):
+    """The guest does not go on as it should."""
+
+
 def _die_with_parent():
     # Even a run that is killed must not leave emulators behind.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -125,11 +129,11 @@ class Machine:
         trouble = TROUBLE.search(self.console())
         if trouble:
             at = trouble.start()
-            raise TestFailure(f"the guest's console: {self.console()[max(0, at - 80):at + 200]!r}")
+            raise GuestFailure(f"the guest's console: {self.console()[max(0, at - 80):at + 200]!r}")
         if self.ticks()[3]:
-            raise TestFailure(f"the guest found {self.ticks()[3]} wrong words in its memory")
+            raise GuestFailure(f"the guest found {self.ticks()[3]} wrong words in its memory")
 
-    def wait_ticks(self, more=2, seconds=90):
+    def wait_ticks(self, more=2, seconds=60):
         """Waits until the guest has counted on and forked meanwhile."""
         first = None
         deadline = time.monotonic() + seconds
@@ -141,7 +145,7 @@ class Machine:
             if first and now[0] >= first[0] + more and now[1] > first[1] and now[2] > first[2]:
                 return
             if time.monotonic() > deadline:
-                raise TestFailure(f"the guest stands still: {first} and then {now}")
+                raise GuestFailure(f"the guest stands still: {first} and then {now}")
             time.sleep(0.05)
 
     def type(self, line):
