@@ -98,7 +98,7 @@ class Lab:
         if sent["save-pending"]:
             raise TestFailure(f"{sent['save-pending']} bytes are pending after the end")
 
-    def finish(self, source, destination, info, seconds_on=60):
+    def finish(self, source, destination, info, watch=0):
         """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes."""
         destination.wait_status("paused")
         # QEMU's own code never sends R and C again under TCG.
@@ -122,16 +122,17 @@ class Lab:
                 raise TestFailure("the library saved nothing")
         self.note(**row)
         destination.qmp("cont")
-        destination.wait_ticks(2, seconds_on)
+        destination.wait_ticks(2)
+        destination.watch(watch)
         self.drop(source)
         return destination
 
-    def migrate(self, source, program, rust=True, seconds_on=60, **options):
+    def migrate(self, source, program, rust=True, watch=0, **options):
         """A live migration to a new process, with every check; returns the destination, running."""
         destination = self.machine(program, source.guest, rust=rust, incoming=True)
         source.start_migration(destination.incoming, **options)
         info = source.wait_migration("completed")
-        return self.finish(source, destination, info, seconds_on)
+        return self.finish(source, destination, info, watch)
 
     def skip(self, why):
         raise Skipped(why)

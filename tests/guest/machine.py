@@ -148,6 +148,15 @@ class Machine:
                 raise GuestFailure(f"the guest stands still: {first} and then {now}")
             time.sleep(0.05)
 
+    def watch(self, seconds):
+        """Looks on for a while: some trouble is told late."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_guest()
+            time.sleep(0.2)
+        if seconds:
+            self.wait_ticks(1)
+
     def type(self, line):
         """A command for the guest's shell."""
         with socket.socket(socket.AF_UNIX) as console:
