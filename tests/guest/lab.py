@@ -131,7 +131,11 @@ class Lab:
         """A live migration to a new process, with every check; returns the destination, running."""
         destination = self.machine(program, source.guest, rust=rust, incoming=True)
         source.start_migration(destination.incoming, **options)
-        info = source.wait_migration("completed")
+        try:
+            info = source.wait_migration("completed")
+        except TestFailure as failure:
+            # What the destination refused, only it can tell.
+            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
         return self.finish(source, destination, info, watch)
 
     def skip(self, why):

@@ -129,7 +129,7 @@ class Machine:
         trouble = TROUBLE.search(self.console())
         if trouble:
             at = trouble.start()
-            raise GuestFailure(f"the guest's console: {self.console()[max(0, at - 80):at + 200]!r}")
+            raise GuestFailure(f"the guest's console: {self.console()[max(0, at - 700):at + 300]!r}")
         if self.ticks()[3]:
             raise GuestFailure(f"the guest found {self.ticks()[3]} wrong words in its memory")
 
