@@ -62,7 +62,7 @@ def four_processors(lab, series):
     """-smp 4 with a thread for each, all of which fork.
 
     Under TCG a guest of several processors may stand still after a migration, with QEMU's own code as with ours: the
-    others' decrementers do not come back, which the kernel's watchdog tells some 20 s later. The tables are judged in
+    others' timer heartbeats stop, which the kernel's watchdog tells some 20 s later. The tables are judged in
     any case; for the rest, an unpatched QEMU must fail in the same way.
     """
     guest = lab.guest(smp=4)
