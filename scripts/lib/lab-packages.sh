@@ -2,11 +2,11 @@
 # shellcheck shell=bash
 #
 # `scripts/lab prepare`: the host packages, and the Debian packages that are unpacked into the cache (a ppc64le kernel,
-# busybox, and a Rust compiler with its ppc64le standard library). Sourced by scripts/lab after common.sh.
+# busybox, and a Rust compiler with its ppc64le standard library). Sourced by scripts/lab after common.sh and
+# private-apt.sh.
 #
-# The unpacked packages come through an apt configuration of our own inside the cache, made from the machine's own
-# sources: adding ppc64el to the machine's dpkg would make every later apt run on it fetch a second architecture, and the
-# two Rust standard libraries cannot be installed side by side anyway.
+# They are unpacked, not installed: that would need ppc64el among the machine's architectures, and the two Rust standard
+# libraries cannot be installed side by side anyway.
 
 : "${repo:?}" "${cache:?}"
 
@@ -33,13 +33,6 @@ lab_part() {
 	sed -n "s/^$1=//p" "$cache/lab.stamp"
 }
 
-missing_host_packages() {
-	local package
-	for package in "$@"; do
-		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
-	done
-}
-
 lab_ready() {
 	[[ -e $cache/lab.stamp ]] || return 1
 	[[ $(lab_part format) == "$LAB_FORMAT" && $(lab_part rust_series) == "$(rust_series)" ]] || return 1
@@ -50,62 +43,18 @@ lab_ready() {
 	[[ -z $(missing_host_packages "${HOST_PACKAGES[@]}") ]]
 }
 
-install_host_packages() {
-	local missing
-	mapfile -t missing < <(missing_host_packages "$@")
-	[[ ${#missing[@]} -gt 0 ]] || return 0
-	say "installing with apt: ${missing[*]}"
-	local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
-	local log=$cache/apt-install.log
-	# The lists may be absent (a fresh container) or name versions that the mirror no longer has.
-	as_root "${apt[@]}" install --no-install-recommends "${missing[@]}" >"$log" 2>&1 && return 0
-	{ as_root "${apt[@]}" update && as_root "${apt[@]}" install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 ||
-		skip "apt could not install ${missing[*]} (see $log)."
-}
-
-# The machine's Debian sources, asked of apt rather than read from files: it knows both file formats and all the places.
-write_private_apt() {
-	local dir=$cache/apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	local options="arch=$host_arch,ppc64el"
-	[[ ! -e $keyring ]] || options+=" signed-by=$keyring"
-	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
-	: >"$dir/status"
-	local format="\$(ORIGIN)|deb [$options] \$(REPO_URI) \$(RELEASE) \$(COMPONENT)"
-	local sources
-	sources=$(apt-get indextargets --format "$format" 'Created-By: Packages')
-	# Sources of other origins have nothing for us. Before the machine's first "apt-get update" no origin is known.
-	if grep -q '^Debian|' <<<"$sources"; then
-		sources=$(grep '^Debian|' <<<"$sources")
-	fi
-	cut -d '|' -f 2- <<<"$sources" | sort -u >"$dir/sources.list"
-	[[ -s $dir/sources.list ]] || skip "apt has no package sources configured on this machine."
-	cat >"$dir/apt.conf" <<-EOF
-		#clear APT::Architectures;
-		APT::Architectures { "$host_arch"; "ppc64el"; };
-		// The unprivileged download user cannot enter a home directory.
-		APT::Sandbox::User "root";
-		Acquire::Languages "none";
-		Dir::Cache "$dir/cache";
-		Dir::Etc::sourcelist "$dir/sources.list";
-		Dir::Etc::sourceparts "-";
-		Dir::State "$dir/state";
-		Dir::State::status "$dir/status";
-	EOF
-}
-
-private_apt() {
-	local tool=$1
-	shift
-	"$tool" -c "$cache/apt/apt.conf" "$@"
+# lab_apt TOOL ARGS…: a tool of apt under the lab's own configuration.
+lab_apt() {
+	private_apt "$cache/apt" "$@"
 }
 
 # versions PACKAGE:ARCH: newest first.
 versions() {
-	private_apt apt-cache madison "$1" 2>/dev/null | awk -F ' *[|] *' '{ print $2 }'
+	lab_apt apt-cache madison "$1" 2>/dev/null | awk -F ' *[|] *' '{ print $2 }'
 }
 
 dependencies() {
-	private_apt apt-cache depends --no-recommends --no-suggests "$1" | sed -n 's/^ *Depends: \([^<]*\)$/\1/p'
+	lab_apt apt-cache depends --no-recommends --no-suggests "$1" | sed -n 's/^ *Depends: \([^<]*\)$/\1/p'
 }
 
 # unpack NAME PACKAGE[=VERSION]…: downloads the packages and unpacks them as $cache/NAME. The rename comes last, so a
@@ -118,7 +67,7 @@ unpack() {
 	local temp
 	temp=$(mktemp -d "$cache/unpacking.XXXXXX")
 	mkdir "$temp/debs" "$temp/tree"
-	(cd "$temp/debs" && private_apt apt-get -q download "$@") >"$temp/log" 2>&1 || {
+	(cd "$temp/debs" && lab_apt apt-get -q download "$@") >"$temp/log" 2>&1 || {
 		cat "$temp/log" >&2
 		rm -rf "$temp"
 		skip "apt could not download $*."
@@ -164,7 +113,7 @@ prepare_rust() {
 	llvm=$(dependencies "$driver" | grep '^libllvm') || die 1 "$driver does not say which LLVM it needs."
 	# LLVM's own libraries are ordinary ones, shared with much else: the system's packages serve.
 	mapfile -t others < <(dependencies "$llvm:$host_arch" | sed 's/:.*//')
-	install_host_packages "${others[@]}"
+	install_host_packages "$cache/apt-install.log" "${others[@]}"
 	rust="rust-$version"
 	unpack "$rust" "rustc-web:$host_arch=$version" "$driver=$version" "libstd-rust-web-dev:$host_arch=$version" \
 		"libstd-rust-web-dev:ppc64el=$version" "$llvm:$host_arch"
@@ -205,11 +154,11 @@ lab_prepare() {
 
 	local host_arch kernel kernel_release kernel_version busybox rust
 	host_arch=$(dpkg --print-architecture)
-	install_host_packages "${HOST_PACKAGES[@]}"
-	write_private_apt
+	install_host_packages "$cache/apt-install.log" "${HOST_PACKAGES[@]}"
+	debian_sources | sed 's/^/deb /' | write_private_apt "$cache/apt" "$host_arch" ppc64el
 	say "reading the package lists for ppc64el"
 	# One suite of several may be out of step on its mirror; what counts is whether the packages are found below.
-	private_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
+	lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
 		say "apt could not read every list (see $cache/apt-update.log); going on with those it could."
 	prepare_kernel
 	prepare_busybox

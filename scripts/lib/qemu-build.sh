@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# Builds QEMU, and the library as it installs it. Sourced by scripts/qemu after qemu-source.sh.
+
+: "${repo:?}" "${cache:?}" "${patched:?}"
+
+# What QEMU 10.x asks of meson; older series build with it, too.
+MESON_WANTED='meson>=1.5,<1.9'
+
+# As the tests need it: TCG and all machines of ppc64, debugging information for gdb, and nothing of the host's.
+QEMU_CONFIGURE=(
+	--target-list=ppc64-softmmu
+	--without-default-features
+	--enable-tcg
+	--enable-fdt=system
+	--disable-docs
+	--disable-install-blobs
+	--disable-kvm
+	--disable-tools
+	--disable-werror
+)
+
+# quietly LOG COMMAND…: shows the log's end if the command fails.
+quietly() {
+	local log=$1
+	shift
+	"$@" >"$log" 2>&1 || {
+		tail -n 40 "$log" >&2
+		die 70 "failed: $* (the whole log is $log)"
+	}
+}
+
+# A newer meson than Debian 12's, in an environment of its own.
+need_meson() {
+	venv=$cache/venv
+	if [[ ! -x $venv/bin/meson ]]; then
+		say "installing $MESON_WANTED from PyPI into $venv"
+		rm -rf "$venv"
+		/usr/bin/python3 -m venv "$venv" || skip "python3 -m venv does not work on this machine."
+		"$venv/bin/pip" --quiet --disable-pip-version-check install "$MESON_WANTED" >"$cache/pip.log" 2>&1 || {
+			rm -rf "$venv"
+			skip "pip could not install $MESON_WANTED (see $cache/pip.log)."
+		}
+	fi
+}
+
+# build_library: builds and installs the library of this checkout through its own meson.build; leaves the folder that it
+# is installed in, as in any system, in $library.
+build_library() {
+	need_rust
+	need_meson
+	local work
+	# Cargo and meson cannot share a folder between checkouts.
+	work=$cache/library/$(echo "$repo" | sha256sum | cut -c -12)
+	library=$work/installed
+	say "building the library"
+	mkdir -p "$work"
+	[[ -e $work/build/build.ninja ]] ||
+		quietly "$work/log" "$venv/bin/meson" setup "$work/build" "$repo" --prefix "$library" --libdir lib
+	quietly "$work/log" ninja -C "$work/build" install
+}
+
+# build_qemu: builds $tree of QEMU $version; leaves the program's path in $program.
+build_qemu() {
+	: "${tree:?}" "${version:?}"
+	need_meson
+	local build=$tree/build key=plain options=() path=$venv/bin:$PATH
+	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
+	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
+		options=(--python="$venv/bin/python3")
+	else
+		options=(--meson="$venv/bin/meson")
+	fi
+	if [[ $patched == yes ]]; then
+		key=$(cat "$library/lib/libspapr_htab.a" "$library/include/spapr_htab.h" | sha256sum | cut -c -12)
+		options+=(--enable-spapr-htab)
+	fi
+	program=$tree/programs/$key/qemu-system-ppc64
+	[[ ! -x $program ]] || return 0
+
+	if [[ $patched == yes ]]; then
+		# The build tree has the library at a place of its own, so that another checkout's leads to a new link only.
+		mkdir -p "$build-library"
+		cp -r --preserve=timestamps "$library/." "$build-library"
+		# pkg-config's file tells where it was installed to.
+		sed -i "s|^prefix=.*|prefix=$build-library|" "$build-library/lib/pkgconfig/spapr-htab.pc"
+		# Whatever its age: ninja must see that it is another one.
+		touch "$build-library/lib/libspapr_htab.a"
+	fi
+	# Equal files of different trees are compiled once: the debugging information's folder is then another tree's.
+	export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$tree CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=10G
+	if [[ ! -e $build/build.ninja ]]; then
+		say "configuring QEMU $version"
+		rm -rf "$build"
+		mkdir -p "$build"
+		(
+			cd "$build" || exit
+			PATH=$path PKG_CONFIG_PATH=$build-library/lib/pkgconfig quietly "$build/configure.log" ../configure \
+				--cc="ccache gcc" "${QEMU_CONFIGURE[@]}" "${options[@]}"
+		)
+	fi
+	say "building QEMU $version (the first time takes ten minutes or so; $build/build.log)"
+	PATH=$path PKG_CONFIG_PATH=$build-library/lib/pkgconfig quietly "$build/build.log" \
+		nice ninja -C "$build" -j "${SPAPR_HTAB_JOBS:-$(nproc)}" qemu-system-ppc64
+	# In one step, so that nobody sees half a program.
+	mkdir -p "$(dirname "$program")"
+	cp "$build/qemu-system-ppc64" "$program.new"
+	mv -f "$program.new" "$program"
+}

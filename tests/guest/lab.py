@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the cases share: the programs, the guest's files, a guest that is up, and a migration with all its checks."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import hpt
+from machine import Guest, Machine, Program, TestFailure
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPO = os.path.dirname(os.path.dirname(HERE))
+SKIP_STATUS = 77
+# No Linux guest of this size has fewer: a table that is not there must not pass for one that is equal.
+LEAST_VALID = 2000
+
+
+class Skipped(Exception):
+    """Something this machine has no way to."""
+
+
+def output_of(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == SKIP_STATUS:
+        raise Skipped(f"{' '.join(command)} (see above)")
+    if done.returncode:
+        raise TestFailure(f"{' '.join(command)} ended with {done.returncode}")
+    return done.stdout.splitlines()
+
+
+class Lab:
+    def __init__(self, folder):
+        self.folder = folder
+        self.programs = {}
+        self.files = None
+        self.machines = []
+        self.rows = []
+
+    def program(self, series, patched=True):
+        if (series, patched) not in self.programs:
+            command = [os.path.join(REPO, "scripts", "qemu"), series] + ([] if patched else ["--unpatched"])
+            self.programs[series, patched] = Program(series, patched, output_of(command)[-1])
+        return self.programs[series, patched]
+
+    def guest(self, **options):
+        if not self.files:
+            self.files = output_of([os.path.join(HERE, "build-guest"), self.folder])[-2:]
+        return Guest(kernel=self.files[0], initrd=self.files[1], **options)
+
+    def machine(self, *args, **options):
+        machine = Machine(*args, self.folder, **options)
+        self.machines.append(machine)
+        return machine
+
+    def drop(self, machine):
+        machine.stop()
+        self.machines.remove(machine)
+
+    def drop_all(self):
+        for machine in list(self.machines):
+            with contextlib.suppress(OSError):
+                self.drop(machine)
+
+    def boot(self, program, guest, mmu="Hash", **options):
+        """A guest that is up and at work."""
+        machine = self.machine(program, guest, **options)
+        machine.wait_console(rb"MMU\s*:\s*\w+", 240)
+        machine.wait_console(b"MMU\\s*:\\s*" + mmu.encode(), 5)
+        machine.wait_ticks(3)
+        return machine
+
+    def note(self, **row):
+        """A line of the table of results."""
+        self.rows.append(row)
+        print("  " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+    def check_tables(self, source, destination, allow_r_and_c=False):
+        """The two processes' tables, both held, entry by entry."""
+        found = hpt.compare(source.hpt(), destination.hpt())
+        if found.valid < LEAST_VALID:
+            raise TestFailure(f"the source's table has {found.valid} valid entries only")
+        if allow_r_and_c:
+            found = replace(found, r_and_c=[])
+        if not found.same():
+            raise TestFailure(f"the tables differ: {found}")
+        return found
+
+    def check_sums(self, source, destination):
+        """What both sides' libraries say of the records."""
+        if not (source.rust and destination.rust):
+            return
+        sent, got = source.query(), destination.query()
+        if sent["save-crc32"] != got["load-crc32"] or sent["save-total"]["records"] != got["load-total"]["records"]:
+            raise TestFailure(f"sent and received are not the same: {json.dumps(sent)} {json.dumps(got)}")
+        if sent["save-pending"]:
+            raise TestFailure(f"{sent['save-pending']} bytes are pending after the end")
+
+    def finish(self, source, destination, info, watch=0):
+        """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes."""
+        destination.wait_status("paused")
+        # QEMU's own code never sends R and C again under TCG.
+        own_code = not source.rust
+        found = self.check_tables(source, destination, allow_r_and_c=own_code)
+        self.check_sums(source, destination)
+        row = {
+            "from": str(source.program) + ("" if source.rust or not source.program.patched else ",off"),
+            "to": str(destination.program) + ("" if destination.rust or not destination.program.patched else ",off"),
+            "total_ms": info["total-time"],
+            "downtime_ms": info["downtime"],
+        }
+        row["entries"] = found.valid
+        if source.rust:
+            stats = source.query()
+            row["passes"] = "+".join(str(each["valid"] + each["invalid"]) for each in stats["save-passes"][:8])
+            stopped = stats["save-stopped"]
+            row["stopped"] = stopped["valid"] + stopped["invalid"]
+            row["stopped_us"] = stopped["time-ns"] // 1000
+            if not stats["save-passes"]:
+                raise TestFailure("the library saved nothing")
+        self.note(**row)
+        destination.qmp("cont")
+        destination.wait_ticks(2)
+        destination.watch(watch)
+        self.drop(source)
+        return destination
+
+    def migrate(self, source, program, rust=True, watch=0, **options):
+        """A live migration to a new process, with every check; returns the destination, running."""
+        destination = self.machine(program, source.guest, rust=rust, incoming=True)
+        source.start_migration(destination.incoming, **options)
+        try:
+            info = source.wait_migration("completed")
+        except TestFailure as failure:
+            # What the destination refused, only it can tell.
+            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
+        return self.finish(source, destination, info, watch)
+
+    def skip(self, why):
+        raise Skipped(why)
+
+    def say(self, text):
+        print(text, file=sys.stderr, flush=True)
