@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest's work, which checks itself: for each processor a process that forks, maps memory, fills it, writes files and
- * looks whether everything is still as it was left. A wrong translation shows as a wrong word.
+ * A guest's work, which checks itself: for each processor a process that forks, maps memory, fills it, writes
+ * files and looks whether everything is still as it was left. A wrong translation shows as a wrong word.
  *
  * Prints "tick N forks F checks C bad B" each second.
  */
