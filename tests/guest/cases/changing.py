@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tables that are replaced while they move, and a stop that waits for them."""
+
+from cases.registry import case
+from cases.slowly import SLOW, begin_slowly, end_quickly, passes, wait_for
+from machine import TestFailure
+
+
+@case
+def reboot_during(lab, series):
+    """The guest reboots while it is migrated: the new table, all of it, arrives."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    ups = machine.console().count(b"MMU")
+    # The firmware changes so little memory that only a very slow stream does not keep up with it.
+    destination = begin_slowly(lab, machine, patched, 1 << 20)
+    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+    machine.type("reboot -f")
+    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+    end_quickly(machine)
+    info = machine.wait_migration("completed")
+    lab.finish(machine, destination, info)
+
+
+@case
+def resize_during(lab, series):
+    """The guest resizes its table while it is migrated."""
+    patched, unpatched = lab.program(series), lab.program(series, False)
+    machine = lab.boot(patched, lab.guest(machine="pseries,resize-hpt=enabled"))
+    order = 23
+    for program, wanted in ((patched, 24), (unpatched, 23)):
+        destination = lab.machine(program, machine.guest, incoming=True)
+        machine.start_migration(destination.incoming, bandwidth=SLOW, downtime_ms=1)
+        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+        machine.type(f"echo {wanted} >/sys/kernel/debug/powerpc/hpt_order; cat /sys/kernel/debug/powerpc/hpt_order")
+        wait_for(machine, "the resize", lambda: machine.query()["save-order"] == wanted)
+        end_quickly(machine)
+        info = machine.wait_migration("completed")
+        if len(destination.hpt()) != 1 << wanted:
+            raise TestFailure(f"the destination's table has {len(destination.hpt())} bytes, not 2^{wanted}")
+        machine = lab.finish(machine, destination, info)
+        lab.note(resized=f"{order} to {wanted}")
+        order = wanted
+
+
+@case
+def pending_holds_the_stop(lab, series):
+    """16 MiB/s and a downtime limit that the first pass does not fit: the stop waits until it is over."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    machine.type("killall -STOP work")
+    destination = lab.machine(patched, machine.guest, incoming=True)
+    machine.start_migration(destination.incoming, bandwidth=16 << 20, downtime_ms=10)
+    info = machine.wait_migration("completed")
+    stats = machine.query()
+    most = (16 << 20) * 10 // 1000
+    if stats["save-passes"][0]["bytes"] <= most:
+        raise TestFailure(f"the first pass had {stats['save-passes'][0]} only, which fits the limit")
+    if stats["save-stopped"]["bytes"] > most:
+        raise TestFailure(f"more than the limit of {most} bytes was left for the stop: {stats['save-stopped']}")
+    destination.wait_status("paused")
+    lab.check_tables(machine, destination)
+    lab.check_sums(machine, destination)
+    destination.qmp("cont")
+    destination.type("killall -CONT work")
+    destination.wait_ticks(2)
+    lab.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
+
+
+@case
+def postcopy(lab, series):
+    """The switchover in the first pass, and after it."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
+        if series == "7.2" and what != "setup":
+            machine.type("killall -STOP work")
+        destination = lab.machine(patched, machine.guest, defer=True)
+        states = [{"capability": "postcopy-ram", "state": True}]
+        for each in (machine, destination):
+            each.qmp("migrate-set-capabilities", capabilities=states)
+        destination.qmp("migrate-incoming", uri=destination.incoming)
+        machine.start_migration(destination.incoming, bandwidth=SLOW, downtime_ms=1)
+        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+        wait_for(machine, what, enough)
+        machine.qmp("migrate-start-postcopy")
+        info = machine.wait_migration("completed")
+        told = len(passes(machine))
+        if series == "7.2" and what != "setup":
+            destination.wait_status("paused")
+            destination.qmp("cont")
+            destination.type("killall -CONT work")
+            destination.qmp("stop")
+        machine = lab.finish(machine, destination, info)
+        lab.note(postcopy=what, passes=told)
+        machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Migrations that are cancelled or fail: the guest goes on where it was."""
+
+import os
+import re
+import socket
+import struct
+import threading
+import time
+
+from cases.registry import case
+from cases.slowly import SLOW, begin_slowly, passes, wait_for
+from machine import TestFailure
+
+
+@case
+def cancel_and_retry(lab, series):
+    """Cancelled in the first pass and in a later one; then it goes through."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    for what, bandwidth, enough in (
+        # So slow that each round has room for one piece of the table.
+        ("the first pass", 1 << 20, lambda: len(passes(machine)) == 1),
+        ("a later pass", SLOW, lambda: len(passes(machine)) >= 3),
+    ):
+        if series == "7.2":
+            # There the table waits until RAM has nothing left to send.
+            machine.type("killall -STOP work")
+        destination = begin_slowly(lab, machine, patched, bandwidth)
+        wait_for(machine, what, enough)
+        machine.qmp("migrate_cancel")
+        machine.wait_migration("cancelled")
+        if not enough():
+            raise TestFailure(f"it was cancelled in pass {len(passes(machine))}, not in {what}")
+        lab.note(cancelled_in=what, passes=len(passes(machine)), pending=machine.query()["save-pending"])
+        if machine.query()["save-pending"]:
+            raise TestFailure("bytes are pending after the end")
+        lab.drop(destination)
+        if series == "7.2":
+            machine.type("killall -CONT work")
+        machine.wait_ticks(2)
+    lab.migrate(machine, patched)
+
+
+@case
+def destination_dies(lab, series):
+    """In mid-stream: the source says why and goes on, and can migrate again."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    destination = begin_slowly(lab, machine, patched)
+    wait_for(machine, "RAM", lambda: machine.migration().get("ram", {}).get("transferred", 0) > 1 << 20)
+    lab.drop(destination)
+    info = machine.wait_migration("failed")
+    if not info.get("error-desc"):
+        raise TestFailure("query-migrate says no reason")
+    machine.wait_ticks(2)
+    lab.note(died="destination", error=info["error-desc"])
+    lab.migrate(machine, patched)
+
+
+@case
+def full_disk(lab, series):
+    """exec: onto a disk without room."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    machine.start_migration("exec:cat >/dev/full")
+    info = machine.wait_migration("failed")
+    if not info.get("error-desc"):
+        raise TestFailure("query-migrate says no reason")
+    machine.wait_ticks(2)
+    lab.note(full="disk", error=info["error-desc"])
+    lab.migrate(machine, patched)
+
+
+class Sink(threading.Thread):
+    """A destination that takes all until the table's last section begins, and then is gone."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(path)
+        self.server.listen(1)
+        self.reached = False
+
+    def run(self):
+        connection, _ = self.server.accept()
+        tail, end = b"", None
+        while True:
+            data = connection.recv(65536)
+            if not data:
+                break
+            tail = tail[-64:] + data
+            if end is None:
+                begin = re.search(b"\\x01(....)\\x0aspapr/htab", tail, re.S)
+                if begin:
+                    # The footer of RAM's last section, the table's last one, and a body of records.
+                    end = re.compile(b"\\x7e....\\x03" + re.escape(begin.group(1)) + struct.pack(">I", 0), re.S)
+            elif end.search(tail):
+                self.reached = True
+                break
+        connection.close()
+        self.server.close()
+
+
+def error_in_the_final_pass(lab, machine, name):
+    path = os.path.join(lab.folder, name)
+    sink = Sink(path)
+    sink.start()
+    # Such a limit is met after one round, in which there was no room for much of the table.
+    machine.start_migration(f"unix:{path}", downtime_ms=2000000, bandwidth=1 << 20)
+    sink.join(60)
+    if not sink.reached:
+        raise TestFailure("the table's last section never came")
+
+
+@case
+def stream_error_in_the_final_pass(lab, series):
+    """Fails the migration and leaves the source running; QEMU's own code aborts there."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    error_in_the_final_pass(lab, machine, "sink")
+    info = machine.wait_migration("failed")
+    told = machine.query()
+    # The sink was gone when complete began; what is counted is what had been taken by then.
+    if len(told["save-passes"]) > 1 or told["save-total"]["valid"] > told["save-stopped"]["valid"]:
+        raise TestFailure(f"the error did not come in the first pass, with the guest stopped: {told}")
+    machine.wait_status("running")
+    machine.wait_ticks(2)
+    lab.note(final_pass="error", error=info.get("error-desc"), told=told["save-total"]["valid"])
+    machine = lab.migrate(machine, patched)
+
+    own = lab.boot(patched, lab.guest(), rust=False)
+    error_in_the_final_pass(lab, own, "sink.own")
+    deadline = time.monotonic() + 20
+    while own.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    said = re.findall(r"[Aa]ssertion.*", own.said())
+    lab.note(own_code="off", ended=str(own.process.poll()), said=said[-1] if said else "")

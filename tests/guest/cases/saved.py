@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests that are saved to a file or an image and go on from there."""
+
+import os
+import subprocess
+import time
+
+import hpt
+from cases.registry import case
+from lab import LEAST_VALID
+from machine import TestFailure
+
+
+def restored(lab, source, destination, before, info, kind):
+    """A guest that was stopped at `before`, its table then, goes on elsewhere."""
+    found = hpt.compare(before, destination.hpt())
+    if not found.same() or found.valid < LEAST_VALID:
+        raise TestFailure(f"the tables differ: {found}")
+    lab.check_sums(source, destination)
+    stats = source.query()
+    lab.drop(source)
+    destination.qmp("cont")
+    destination.wait_ticks(2)
+    lab.note(
+        kind=kind,
+        program=str(destination.program),
+        entries=found.valid,
+        total_ms=info.get("total-time", 0),
+        passes=len(stats["save-passes"]),
+        bytes=stats["save-total"]["bytes"],
+    )
+    return destination
+
+
+@case
+def exec_and_file(lab, series):
+    """To a file through exec: and back; QEMU's own analyze-migration.py reads the file."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    path = os.path.join(lab.folder, "stream")
+    machine.start_migration(f"exec:cat >{path}")
+    info = machine.wait_migration("completed")
+    before = machine.hpt()
+
+    tree = patched.path.split("/programs/")[0]
+    script = os.path.join(tree, "scripts", "analyze-migration.py")
+    done = subprocess.run(["python3", script, "-f", path], capture_output=True, text=True, check=False)
+    if done.returncode or "spapr/htab" not in done.stdout:
+        raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
+
+    destination = lab.machine(patched, machine.guest, incoming=f"exec:cat {path}")
+    destination.wait_status("paused", 120)
+    machine = restored(lab, machine, destination, before, info, "exec")
+    os.unlink(path)
+    if series == "7.2":
+        return  # has no file:
+    machine.start_migration(f"file:{path}")
+    info = machine.wait_migration("completed")
+    before = machine.hpt()
+    destination = lab.machine(patched, machine.guest, incoming=f"file:{path}")
+    destination.wait_status("paused", 120)
+    restored(lab, machine, destination, before, info, "file")
+    os.unlink(path)
+
+
+def run_job(machine, command, **arguments):
+    """A command of QMP that is a job, to its end."""
+    machine.qmp(command, job_id="job", **arguments)
+    deadline = time.monotonic() + 240
+    while True:
+        jobs = [job for job in machine.qmp("query-jobs") if job["id"] == "job"]
+        if jobs[0]["status"] == "concluded":
+            machine.qmp("job-dismiss", id="job")
+            if "error" in jobs[0]:
+                raise TestFailure(f"{command}: {jobs[0]['error']}")
+            return
+        if time.monotonic() > deadline:
+            raise TestFailure(f"{command} does not end: {jobs}")
+        time.sleep(0.05)
+
+
+def add_image(machine, path):
+    machine.qmp("blockdev-add", driver="file", filename=path, node_name="file")
+    machine.qmp("blockdev-add", driver="qcow2", file="file", node_name="snap")
+
+
+@case
+def savevm_loadvm(lab, series):
+    """A snapshot in a qcow2, twice, loaded into another process."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest())
+    path = os.path.join(lab.folder, "snap.qcow2")
+    run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
+    machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
+    run_job(machine, "blockdev-create", options={"driver": "qcow2", "file": "made", "size": 1 << 20})
+    machine.qmp("blockdev-del", node_name="made")
+    add_image(machine, path)
+    # While it runs: iterate is called until it says that a whole sweep found nothing, or this hangs.
+    run_job(machine, "snapshot-save", tag="first", vmstate="snap", devices=["snap"])
+    machine.wait_ticks(1)
+    machine.qmp("stop")
+    before = machine.hpt()
+    run_job(machine, "snapshot-save", tag="second", vmstate="snap", devices=["snap"])
+    stats = machine.query()
+    machine.qmp("blockdev-del", node_name="snap")
+
+    destination = lab.machine(patched, machine.guest, extra=("-S",))
+    add_image(destination, path)
+    run_job(destination, "snapshot-load", tag="second", vmstate="snap", devices=["snap"])
+    if len(stats["save-passes"]) < 2:
+        raise TestFailure(f"{len(stats['save-passes'])} passes: iterate did not go on until nothing was found")
+    restored(lab, machine, destination, before, {}, "savevm")

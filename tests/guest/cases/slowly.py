@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Migrations that are held back, so that something can be done in the middle of them."""
+
+import time
+
+from machine import TestFailure
+
+
+def wait_for(machine, what, condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        status = machine.migration().get("status")
+        if status not in ("setup", "active", "device"):
+            raise TestFailure(f"the migration is {status} before {what}")
+        if time.monotonic() > deadline:
+            raise TestFailure(f"no {what} within {seconds} s: {machine.query()}")
+        time.sleep(0.005)
+
+
+# Slow enough to be caught in the middle, fast enough for a test. RAM takes most of it.
+SLOW = 24 << 20
+
+
+def begin_slowly(lab, machine, program, bandwidth=SLOW, rust=True):
+    """A migration that cannot end by itself: what fits the downtime limit never comes."""
+    destination = lab.machine(program, machine.guest, incoming=True, rust=rust)
+    machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
+    return destination
+
+
+def passes(machine):
+    return machine.query()["save-passes"]
+
+
+def end_quickly(machine):
+    machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34, downtime_limit=500)
