@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import hpt
+import stream
 from machine import Guest, Machine, Program, TestFailure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -82,9 +83,7 @@ class Lab:
         found = hpt.compare(source.hpt(), destination.hpt())
         if found.valid < LEAST_VALID:
             raise TestFailure(f"the source's table has {found.valid} valid entries only")
-        if allow_r_and_c:
-            found = replace(found, r_and_c=[])
-        if not found.same():
+        if not (replace(found, r_and_c=[]) if allow_r_and_c else found).same():
             raise TestFailure(f"the tables differ: {found}")
         return found
 
@@ -98,7 +97,21 @@ class Lab:
         if sent["save-pending"]:
             raise TestFailure(f"{sent['save-pending']} bytes are pending after the end")
 
-    def finish(self, source, destination, info, watch=0):
+    def check_heard(self, source, heard):
+        """What the library says it sent, against what went over the wire."""
+        stats = source.query()
+        slots = sum(section.slots() for section in heard)
+        records = sum(len(section.records) for section in heard)
+        total, stopped = stats["save-total"], stats["save-stopped"]
+        last = sum(section.slots() for section in heard if section.last)
+        if (records, slots, last) != (
+            total["records"],
+            total["valid"] + total["invalid"],
+            stopped["valid"] + stopped["invalid"],
+        ):
+            raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but told: {stats}")
+
+    def finish(self, source, destination, info, watch=0, heard=None):
         """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes."""
         destination.wait_status("paused")
         # QEMU's own code never sends R and C again under TCG.
@@ -106,20 +119,26 @@ class Lab:
         found = self.check_tables(source, destination, allow_r_and_c=own_code)
         self.check_sums(source, destination)
         row = {
-            "from": str(source.program) + ("" if source.rust or not source.program.patched else ",off"),
-            "to": str(destination.program) + ("" if destination.rust or not destination.program.patched else ",off"),
+            "from": source.kind(),
+            "to": destination.kind(),
             "total_ms": info["total-time"],
             "downtime_ms": info["downtime"],
+            "entries": found.valid,
         }
-        row["entries"] = found.valid
+        if own_code:
+            row["r_and_c_not_sent"] = len(found.r_and_c)
         if source.rust:
             stats = source.query()
-            row["passes"] = "+".join(str(each["valid"] + each["invalid"]) for each in stats["save-passes"][:8])
-            stopped = stats["save-stopped"]
-            row["stopped"] = stopped["valid"] + stopped["invalid"]
-            row["stopped_us"] = stopped["time-ns"] // 1000
             if not stats["save-passes"]:
                 raise TestFailure("the library saved nothing")
+            row["stopped_us"] = stats["save-stopped"]["time-ns"] // 1000
+        if heard:
+            if source.rust:
+                self.check_heard(source, heard)
+            row["passes"] = stream.passes(heard)
+            row["bytes"] = sum(section.bytes for section in heard)
+            row["stopped"] = sum(section.slots() for section in heard if section.last)
+            row["stopped_bytes"] = sum(section.bytes for section in heard if section.last)
         self.note(**row)
         destination.qmp("cont")
         destination.wait_ticks(2)
@@ -127,16 +146,20 @@ class Lab:
         self.drop(source)
         return destination
 
-    def migrate(self, source, program, rust=True, watch=0, **options):
-        """A live migration to a new process, with every check; returns the destination, running."""
+    def migrate(self, source, program, rust=True, watch=0, tap=False, **options):
+        """A live migration to a new process, with every check; returns the destination, running.
+
+        With a tap, what the table's sections hold is counted on the wire.
+        """
         destination = self.machine(program, source.guest, rust=rust, incoming=True)
-        source.start_migration(destination.incoming, **options)
+        wire = stream.Tap(os.path.join(self.folder, f"{destination.name}.tap"), destination.incoming) if tap else None
+        source.start_migration(wire.uri if wire else destination.incoming, **options)
         try:
             info = source.wait_migration("completed")
         except TestFailure as failure:
             # What the destination refused, only it can tell.
             raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
-        return self.finish(source, destination, info, watch)
+        return self.finish(source, destination, info, watch, wire.sections() if wire else None)
 
     def skip(self, why):
         raise Skipped(why)

@@ -100,6 +100,10 @@ class Machine:
         with open(self.said_path, encoding="utf-8", errors="replace") as file:
             return "".join(line for line in file if "TCG doesn't support requested feature" not in line).strip()
 
+    def kind(self):
+        """The program, and ",off" if it was told to use QEMU's own code."""
+        return str(self.program) + (",off" if self.program.patched and not self.rust else "")
+
     def console(self):
         try:
             with open(self.console_path, "rb") as file:

@@ -23,6 +23,35 @@ def reboot_during(lab, series):
 
 
 @case
+def from_hash_to_radix(lab, series):
+    """The guest reboots into the other kind of MMU while it is migrated, there and back."""
+    patched, unpatched = lab.program(series), lab.program(series, False)
+    machine = lab.boot(patched, lab.guest(cpu="POWER9", append="disable_radix"))
+    for program, mmu, append in ((patched, "Radix", ""), (patched, "Hash", "disable_radix"), (unpatched, "Radix", "")):
+        destination = begin_slowly(lab, machine, program, 1 << 20)
+        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+        # What the firmware tells the kernel at its next start.
+        machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
+        ups = machine.console().count(b"MMU")
+        machine.type("reboot -f")
+        wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+        machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
+        end_quickly(machine)
+        info = machine.wait_migration("completed")
+        destination.wait_status("paused")
+        if mmu == "Hash":
+            machine = lab.finish(machine, destination, info)
+            continue
+        if machine.hpt() or destination.hpt():
+            raise TestFailure("a radix guest has a hash table")
+        destination.qmp("cont")
+        destination.wait_ticks(2)
+        lab.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
+        lab.drop(machine)
+        machine = destination
+
+
+@case
 def resize_during(lab, series):
     """The guest resizes its table while it is migrated."""
     patched, unpatched = lab.program(series), lab.program(series, False)
@@ -65,6 +94,33 @@ def pending_holds_the_stop(lab, series):
     destination.type("killall -CONT work")
     destination.wait_ticks(2)
     lab.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
+
+
+@case
+def many_rounds(lab, series):
+    """So little bandwidth that the first pass takes many rounds, while the guest works."""
+    patched = lab.program(series)
+    # More entries than in other cases: a round has room for some 64 KiB at least.
+    machine = lab.boot(patched, lab.guest(memory="4G"))
+    if series == "7.2":
+        # There the table waits until RAM has nothing left to send.
+        machine.type("killall -STOP work")
+    destination = begin_slowly(lab, machine, patched, 2 << 20)
+    wait_for(machine, "the end of the first pass", lambda: len(passes(machine)) >= 2)
+    first = destination.query()["load-sections"]
+    if first < 8:
+        raise TestFailure(f"the first pass took {first} sections only")
+    end_quickly(machine)
+    info = machine.wait_migration("completed")
+    if series == "7.2":
+        destination.wait_status("paused")
+        lab.check_tables(machine, destination)
+        destination.qmp("cont")
+        destination.type("killall -CONT work")
+        destination.wait_ticks(2)
+    else:
+        lab.finish(machine, destination, info)
+    lab.note(first_pass_sections=first)
 
 
 @case
