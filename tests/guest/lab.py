@@ -140,7 +140,7 @@ class Lab:
             row["stopped"] = sum(section.slots() for section in heard if section.last)
             row["stopped_bytes"] = sum(section.bytes for section in heard if section.last)
         self.note(**row)
-        destination.qmp("cont")
+        destination.go_on()
         destination.wait_ticks(2)
         destination.watch(watch)
         self.drop(source)

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 import hpt
+import loaded
 from qmp import Qmp, QmpError
 
 TICK = re.compile(rb"tick (\d+) forks (\d+) checks (\d+) bad (\d+)")
@@ -172,6 +173,14 @@ class Machine:
 
     def hpt(self):
         return hpt.read(self.process.pid)
+
+    def go_on(self):
+        """Lets a guest go on that was loaded here."""
+        loaded.mend(self.program.series, self.process.pid, self.guest.smp)
+        self.qmp("cont")
+
+    def processors(self):
+        return loaded.look(self.program.series, self.process.pid)
 
     def query(self):
         """x-query-spapr-htab."""
