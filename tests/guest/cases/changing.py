@@ -90,7 +90,7 @@ def pending_holds_the_stop(lab, series):
     destination.wait_status("paused")
     lab.check_tables(machine, destination)
     lab.check_sums(machine, destination)
-    destination.qmp("cont")
+    destination.go_on()
     destination.type("killall -CONT work")
     destination.wait_ticks(2)
     lab.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
@@ -144,7 +144,7 @@ def postcopy(lab, series):
         told = len(passes(machine))
         if series == "7.2" and what != "setup":
             destination.wait_status("paused")
-            destination.qmp("cont")
+            destination.go_on()
             destination.type("killall -CONT work")
             destination.qmp("stop")
         machine = lab.finish(machine, destination, info)

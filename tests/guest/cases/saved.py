@@ -19,7 +19,7 @@ def restored(lab, source, destination, before, info, kind):
     lab.check_sums(source, destination)
     stats = source.query()
     lab.drop(source)
-    destination.qmp("cont")
+    destination.go_on()
     destination.wait_ticks(2)
     lab.note(
         kind=kind,
