@@ -13,6 +13,8 @@ R, C = 0x100, 0x80
 R_AND_C = R | C
 ENTRY = 16
 
+CACHES = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+INDEX = os.path.join(os.environ.get("SPAPR_HTAB_CACHE") or os.path.join(CACHES, "spapr-htab"), "gdb-index")
 MACHINE = "((struct SpaprMachineState *)current_machine)"
 
 
@@ -22,6 +24,8 @@ def gdb(pid, script):
         commands.write("\n".join(script) + "\n")
         commands.flush()
         command = ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load no"]
+        # QEMU's symbols take ten times as long to read as the table; gdb keeps an index of them.
+        command += ["-iex", f"set index-cache directory {INDEX}", "-iex", "set index-cache enabled on"]
         command += ["-p", str(pid), "-x", commands.name]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False
