@@ -111,8 +111,11 @@ class Lab:
         ):
             raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but told: {stats}")
 
-    def finish(self, source, destination, info, watch=0, heard=None):
-        """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes."""
+    def finish(self, source, destination, info, watch=0, heard=None, wake=""):
+        """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes.
+
+        A guest whose work was held is woken by a command.
+        """
         destination.wait_status("paused")
         # QEMU's own code never sends R and C again under TCG.
         own_code = not source.rust
@@ -139,8 +142,12 @@ class Lab:
             row["bytes"] = sum(section.bytes for section in heard)
             row["stopped"] = sum(section.slots() for section in heard if section.last)
             row["stopped_bytes"] = sum(section.bytes for section in heard if section.last)
+        lost = destination.go_on(source)
+        if lost:
+            row["ram_pages_lost"] = lost
         self.note(**row)
-        destination.go_on()
+        if wake:
+            destination.type(wake)
         destination.wait_ticks(2)
         destination.watch(watch)
         self.drop(source)

@@ -174,10 +174,14 @@ class Machine:
     def hpt(self):
         return hpt.read(self.process.pid)
 
-    def go_on(self):
-        """Lets a guest go on that was loaded here."""
+    def go_on(self, source):
+        """Lets a guest go on that was loaded here and is held on both sides; how many pages of RAM had been lost."""
+        lost = loaded.copy_lost_ram(source.process.pid, self.process.pid)
+        if lost and source.program.series not in loaded.LOSE_RAM:
+            raise TestFailure(f"{lost} pages of RAM differ")
         loaded.mend(self.program.series, self.process.pid, self.guest.smp)
         self.qmp("cont")
+        return lost
 
     def processors(self):
         return loaded.look(self.program.series, self.process.pid)

@@ -44,7 +44,7 @@ def from_hash_to_radix(lab, series):
             continue
         if machine.hpt() or destination.hpt():
             raise TestFailure("a radix guest has a hash table")
-        destination.qmp("cont")
+        destination.go_on(machine)
         destination.wait_ticks(2)
         lab.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
         lab.drop(machine)
@@ -90,7 +90,7 @@ def pending_holds_the_stop(lab, series):
     destination.wait_status("paused")
     lab.check_tables(machine, destination)
     lab.check_sums(machine, destination)
-    destination.go_on()
+    destination.go_on(machine)
     destination.type("killall -CONT work")
     destination.wait_ticks(2)
     lab.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
@@ -112,14 +112,7 @@ def many_rounds(lab, series):
         raise TestFailure(f"the first pass took {first} sections only")
     end_quickly(machine)
     info = machine.wait_migration("completed")
-    if series == "7.2":
-        destination.wait_status("paused")
-        lab.check_tables(machine, destination)
-        destination.qmp("cont")
-        destination.type("killall -CONT work")
-        destination.wait_ticks(2)
-    else:
-        lab.finish(machine, destination, info)
+    lab.finish(machine, destination, info, wake="killall -CONT work" if series == "7.2" else "")
     lab.note(first_pass_sections=first)
 
 
@@ -129,7 +122,9 @@ def postcopy(lab, series):
     patched = lab.program(series)
     machine = lab.boot(patched, lab.guest())
     for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
-        if series == "7.2" and what != "setup":
+        # In 7.2 the table waits until RAM has nothing left to send.
+        held = series == "7.2" and what != "setup"
+        if held:
             machine.type("killall -STOP work")
         destination = lab.machine(patched, machine.guest, defer=True)
         states = [{"capability": "postcopy-ram", "state": True}]
@@ -142,11 +137,6 @@ def postcopy(lab, series):
         machine.qmp("migrate-start-postcopy")
         info = machine.wait_migration("completed")
         told = len(passes(machine))
-        if series == "7.2" and what != "setup":
-            destination.wait_status("paused")
-            destination.go_on()
-            destination.type("killall -CONT work")
-            destination.qmp("stop")
-        machine = lab.finish(machine, destination, info)
+        machine = lab.finish(machine, destination, info, wake="killall -CONT work" if held else "")
         lab.note(postcopy=what, passes=told)
         machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])

@@ -93,7 +93,7 @@ def radix(lab, series):
             raise TestFailure("a radix guest has a hash table")
         if machine.rust and machine.query()["save-total"]["records"]:
             raise TestFailure("records of a table that is not there")
-        destination.go_on()
+        destination.go_on(machine)
         destination.wait_ticks(2)
         lab.note(source=str(machine.program), to=str(program), radix="yes", downtime_ms=info["downtime"])
         lab.drop(machine)

@@ -18,8 +18,8 @@ def restored(lab, source, destination, before, info, kind):
         raise TestFailure(f"the tables differ: {found}")
     lab.check_sums(source, destination)
     stats = source.query()
+    lost = destination.go_on(source)
     lab.drop(source)
-    destination.go_on()
     destination.wait_ticks(2)
     lab.note(
         kind=kind,
@@ -28,6 +28,7 @@ def restored(lab, source, destination, before, info, kind):
         total_ms=info.get("total-time", 0),
         passes=len(stats["save-passes"]),
         bytes=stats["save-total"]["bytes"],
+        ram_pages_lost=lost,
     )
     return destination
 
