@@ -124,9 +124,13 @@ def r_and_c(lab, series):
         else:
             # Several rounds of RAM, and with each a piece of the table.
             wait_for(machine, "several rounds", lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= 3)
+        # Or what is left of RAM would be sent meanwhile, and the migration be over.
+        machine.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
+        # To its end: a guest that went on after the migration would change the source's table.
         machine.qmp("stop")
         slot = hpt.set_change_bit(machine.process.pid)
-        machine.qmp("cont")
+        if machine.migration()["status"] != "active":
+            raise TestFailure(f"the migration is {machine.migration()['status']} before the bit was set")
         end_quickly(machine)
         machine.wait_migration("completed")
         destination.wait_status("paused")
