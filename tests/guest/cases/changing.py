@@ -2,7 +2,7 @@
 """Tables that are replaced while they move, and a stop that waits for them."""
 
 from cases.registry import case
-from cases.slowly import SLOW, begin_slowly, end_quickly, passes, wait_for
+from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, wait_for
 from machine import TestFailure
 
 
@@ -122,21 +122,20 @@ def postcopy(lab, series):
     patched = lab.program(series)
     machine = lab.boot(patched, lab.guest())
     for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
-        # In 7.2 the table waits until RAM has nothing left to send.
-        held = series == "7.2" and what != "setup"
-        if held:
-            machine.type("killall -STOP work")
+        calm = series == "7.2" and what != "setup"
+        if calm:
+            machine.type(CALM)
         destination = lab.machine(patched, machine.guest, defer=True)
         states = [{"capability": "postcopy-ram", "state": True}]
         for each in (machine, destination):
             each.qmp("migrate-set-capabilities", capabilities=states)
         destination.qmp("migrate-incoming", uri=destination.incoming)
-        machine.start_migration(destination.incoming, bandwidth=SLOW, downtime_ms=1)
+        machine.start_migration(destination.incoming, bandwidth=CALM_RATE if calm else SLOW, downtime_ms=1)
         wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
         wait_for(machine, what, enough)
         machine.qmp("migrate-start-postcopy")
         info = machine.wait_migration("completed")
         told = len(passes(machine))
-        machine = lab.finish(machine, destination, info, wake="killall -CONT work" if held else "")
+        machine = lab.finish(machine, destination, info, wake=BUSY if calm else "")
         lab.note(postcopy=what, passes=told)
         machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])
