@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,6 +35,8 @@ def output_of(command):
 
 class Lab:
     def __init__(self, folder):
+        # A case has QEMU abort on purpose; its core would hold the guest's memory.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.folder = folder
         self.programs = {}
         self.files = None
