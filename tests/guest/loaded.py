@@ -5,6 +5,8 @@
   happens to flush it, and if it is stopped by then they are not sent. A guest that forks flushes it all the time and
   loses hardly anything; one that counts in a loop (CALM) lost 15 to 18 pages of 64 KiB each time between two unpatched
   programs. Later versions have "physmem: Fix migration dirty bitmap coherency with TCG memory access".
+- That a page became all zeros, or always was (multifd, 10.0 and 10.2): the destination takes a page of zeros as there
+  already, and what its own start wrote to it (the device tree near the memory's end) stays.
 - The decrementer (7.2): it is not in the stream, and its timer is not started. Until the guest happens to set it there
   are no timer interrupts: nothing sleeps to its end, RCU frees nothing, and a guest that forks runs out of memory
   some 20 s later. Later versions have "target/ppc: Migrate DECR SPR".
@@ -16,8 +18,8 @@
 
 None of it has to do with the table, and it happens between two unpatched QEMUs too (case what_qemu_forgets). But a
 guest that stands still, or goes astray, shows nothing about its table either. So what is missing is done in every
-loaded guest, before it goes on and whichever QEMU it is in: RAM is compared, and copied where 7.2 sent it; gdb starts
-timers and processors. A guest that does not go on after that is a failure, and so is RAM lost by a later version.
+loaded guest, before it goes on and whichever QEMU it is in: RAM is compared, and copied where it was lost as told above;
+gdb starts timers and processors. A guest that does not go on after that is a failure, and so is RAM lost otherwise.
 """
 
 import os
@@ -87,9 +89,10 @@ def ram_of(pid):
 
 
 def copy_lost_ram(source, destination):
-    """Between two processes whose guests are held; how many pages of 64 KiB were not the same."""
+    """Between two processes whose guests are held; how many pages of 64 KiB were not the same, and how many of them the
+    source has nothing but zeros in."""
     (ours, size), (theirs, _) = ram_of(source), ram_of(destination)
-    lost = 0
+    lost = zeros = 0
     with open(f"/proc/{source}/mem", "rb") as here, open(f"/proc/{destination}/mem", "rb+") as there:
         from_fd, to_fd = here.fileno(), there.fileno()
         for chunk in range(0, size, RAM_CHUNK):
@@ -100,7 +103,8 @@ def copy_lost_ram(source, destination):
                 if page != os.pread(to_fd, RAM_PAGE, theirs + at):
                     os.pwrite(to_fd, page, theirs + at)
                     lost += 1
-    return lost
+                    zeros += not any(page)
+    return lost, zeros
 
 
 def mend(series, pid, processors):
