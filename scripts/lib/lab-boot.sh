@@ -52,6 +52,7 @@ build_initramfs() {
 	shift 2
 	local image=$work/image name=${program##*/} argument
 	mkdir -p "$image"/{bin,dev,lab/bin,lab/modules,proc,sys,tmp}
+	[[ -z $root ]] || cp -a "$root/." "$image"
 	cp "$cache/$(lab_part busybox)/bin/busybox" "$image/bin/busybox"
 	cp "$repo/scripts/lib/lab-guest-init.sh" "$image/init"
 	cp "$program" "$image/lab/bin/$name"
@@ -62,7 +63,11 @@ build_initramfs() {
 	for argument in "/lab/bin/$name" "$@"; do
 		printf "'%s' " "${argument//\'/\'\\\'\'}"
 	done >"$image/lab/run"
-	(cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) >"$file"
+	# Not compressed: unpacking takes the emulated processor longer than reading.
+	(cd "$image" && find . | cpio --quiet -o -H newc) >"$file"
+	# The machine loads 128 MiB at most, and says so only by a kernel without an init.
+	[[ $(stat -c %s "$file") -le $((128 << 20)) ]] ||
+		die $STATUS_CANNOT "what the machine is to have in its memory takes more than 128 MiB."
 }
 
 # follow DESCRIPTOR: hands the program's lines on as they come, and leaves in $reached how far the boot got (nothing,
@@ -143,12 +148,13 @@ choose_emulator() {
 }
 
 lab_boot() {
-	local time=120 smp=1 memory=2G icount=no
+	local time=120 smp=1 memory=2G icount=no root=""
 	while [[ ${1:-} == -* ]]; do
 		case $1 in
-		--time | --smp | --mem)
+		--time | --smp | --mem | --root)
 			[[ $# -ge 2 ]] || usage
 			case $1 in
+			--root) root=$2 ;;
 			--time) time=$2 ;;
 			--smp) smp=$2 ;;
 			--mem) memory=$2 ;;

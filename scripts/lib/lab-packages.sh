@@ -141,6 +141,27 @@ prepare_busybox() {
 	unpack "$busybox" "busybox-static:ppc64el=$version"
 }
 
+# lab_packages NAME PACKAGE…: Debian's ppc64el packages, unpacked into one folder, whose path it prints. What they depend
+# on has to be named, too: a whole tree of dependencies is seldom what a test needs.
+lab_packages() {
+	local name=$1 folder status=0
+	folder=$name-$(echo "$*" | sha256sum | cut -c -12)
+	shift
+	lab_prepare
+	if [[ ! -d $cache/$folder ]]; then
+		exec {lock}>"$cache/lab.lock"
+		flock "$lock"
+		# The lists may be older than the archive's last point release.
+		(unpack "$folder" "${@/%/:ppc64el}") 2>"$cache/$name.log" || status=$?
+		if [[ $status -ne 0 ]]; then
+			lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 || true
+			unpack "$folder" "${@/%/:ppc64el}"
+		fi
+		exec {lock}>&-
+	fi
+	echo "$cache/$folder"
+}
+
 lab_prepare() {
 	! lab_ready || return 0
 	type -P apt-get dpkg-deb >/dev/null ||
