@@ -32,6 +32,8 @@ def output_of(command):
 
 
 class Lab:
+    machine_class = Machine
+
     def __init__(self, folder):
         self.folder = folder
         self.programs = {}
@@ -51,7 +53,7 @@ class Lab:
         return Guest(kernel=self.files[0], initrd=self.files[1], **options)
 
     def machine(self, *args, **options):
-        machine = Machine(*args, self.folder, **options)
+        machine = self.machine_class(*args, self.folder, **options)
         self.machines.append(machine)
         return machine
 
