@@ -25,8 +25,10 @@ def run_cases(lab, all_series, chosen):
         for function in chosen:
             name = f"{series} {function.__name__}"
             begin = time.monotonic()
+            lab.begin(name)
             try:
                 function(lab, series)
+                lab.keep()
                 passed += 1
                 print(f"ok {name} ({time.monotonic() - begin:.0f} s)", flush=True)
             except Skipped as why:

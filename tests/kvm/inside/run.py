@@ -21,5 +21,6 @@ def main():
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed else 0
 
+
 if __name__ == "__main__":
     sys.exit(main())
