@@ -43,9 +43,9 @@ lab_ready() {
 	[[ -z $(missing_host_packages "${HOST_PACKAGES[@]}") ]]
 }
 
-# lab_apt TOOL ARGS…: a tool of apt under the lab's own configuration.
+# lab_apt TOOL ARGS…: a tool of apt under the lab's own configuration, or that in $apt_folder.
 lab_apt() {
-	private_apt "$cache/apt" "$@"
+	private_apt "${apt_folder:-$cache/apt}" "$@"
 }
 
 # versions PACKAGE:ARCH: newest first.
@@ -139,6 +139,26 @@ prepare_busybox() {
 	[[ -n $version ]] || skip "busybox-static for ppc64el was not found among the machine's package sources."
 	busybox="busybox-${version//:/_}"
 	unpack "$busybox" "busybox-static:ppc64el=$version"
+}
+
+# lab_kernel_of SUITE: unpacks the kernel of another of Debian's suites; prints its folder.
+lab_kernel_of() {
+	local suite=$1 apt_folder=$cache/apt-$1 kernel kernel_release kernel_version
+	lab_prepare
+	exec {lock}>"$cache/lab.lock"
+	flock "$lock"
+	if [[ -z $(find "$apt_folder/read" -mtime -1 2>/dev/null) ]]; then
+		say "reading the package lists of $suite for ppc64el"
+		# Without the parts for security and updates: the suite itself has a kernel.
+		debian_sources | awk -v suite="$suite" '$2 !~ /-/ { print "deb", $1, suite, $3 }' | sort -u |
+			write_private_apt "$apt_folder" ppc64el
+		lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
+			skip "apt could not read the lists of $suite (see $cache/apt-update.log)."
+		touch "$apt_folder/read"
+	fi
+	prepare_kernel
+	exec {lock}>&-
+	echo "$cache/$kernel"
 }
 
 # lab_packages NAME PACKAGE…: Debian's ppc64el packages, unpacked into one folder, whose path it prints. What they depend

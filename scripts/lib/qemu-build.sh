@@ -90,7 +90,7 @@ build_qemu() {
 	place=$build-library prefix=$build-library
 	export PKG_CONFIG_PATH=$place/lib/pkgconfig
 	if [[ $kvm == yes ]]; then
-		kvm_root "$build-root"
+		kvm_root "$build-root" "$build"
 		kvm_environment "$build-root"
 		kvm_options "$build-root"
 		place=$build-root/spapr-htab prefix=/spapr-htab

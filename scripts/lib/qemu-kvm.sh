@@ -5,7 +5,7 @@
 # folder that stands for the root, a static program with KVM alone and the one machine. Sourced by scripts/qemu after
 # qemu-build.sh.
 
-: "${repo:?}" "${cache:?}"
+: "${repo:?}" "${cache:?}" "${series:?}"
 
 KVM_TRIPLET=powerpc64le-linux-gnu
 KVM_PACKAGES=(
@@ -48,13 +48,17 @@ kvm_library_options() {
 	setup+=(--cross-file "$repo/scripts/lib/ppc64le.cross")
 }
 
-# kvm_root FOLDER: a root with Debian's libraries, in which the library has a place, too.
+# kvm_root FOLDER BUILD: a root with Debian's libraries, in which the library has a place, too. What was built with other
+# packages goes.
 kvm_root() {
-	local packages
-	[[ ! -d $1 ]] || return 0
-	packages=$("$repo/scripts/lab" packages sysroot "${KVM_PACKAGES[@]}") || exit
-	rm -rf "$1.new"
+	local packages wanted=("${KVM_PACKAGES[@]}")
+	# Newer ones do without.
+	[[ $series != 7.2 ]] || wanted+=(libpixman-1-0 libpixman-1-dev)
+	packages=$("$repo/scripts/lab" packages sysroot "${wanted[@]}") || exit
+	[[ $(cat "$1/packages" 2>/dev/null) != "$packages" ]] || return 0
+	rm -rf "$1" "$1.new" "$2"
 	cp -al "$packages" "$1.new"
+	echo "$packages" >"$1.new/packages"
 	mv -T "$1.new" "$1"
 }
 

@@ -24,13 +24,17 @@ def build(*options):
     return output_of(os.path.join(SCRIPTS, "qemu"), *options)
 
 
-def boot(programs, seconds, command):
-    """Runs a command with these programs ("NAME=PATH") in the host: a line for each it prints, and last its status."""
+def boot(programs, seconds, command, suite=None):
+    """Runs a command with these programs ("NAME=PATH") in the host: a line for each it prints, and last its status.
+
+    The host's kernel is the lab's, or that of another of Debian's suites.
+    """
     emulator = build(EMULATOR, "--emulator")
     folder = tempfile.mkdtemp(prefix="kvm.")
     try:
         root = output_of(os.path.join(HERE, "build-host"), folder, *programs)
-        machine = ["--root", root, "--smp", "2", "--mem", "4G", "--time", str(seconds)]
+        kernel = ["--kernel", output_of(os.path.join(SCRIPTS, "lab"), "kernel-of", suite)] if suite else []
+        machine = [*kernel, "--root", root, "--smp", "2", "--mem", "4G", "--time", str(seconds)]
         with subprocess.Popen(
             [os.path.join(SCRIPTS, "lab"), "boot", *machine, os.path.join(HERE, "inside", "start.sh"), *command],
             stdin=subprocess.DEVNULL,

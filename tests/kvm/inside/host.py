@@ -21,7 +21,6 @@ class KvmLab(Lab):
     machine_class = KvmMachine
     accel = "KVM-HV"
     tables_read = "from the kernel's debugfs"
-    guest_kernel = os.uname().release  # the host's, too
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -48,6 +47,11 @@ class KvmLab(Lab):
             append=f"printk.time=0 {append}".strip(),
             **options,
         )
+
+    @property
+    def guest_kernel(self):
+        with open("/guest/release", encoding="ascii") as file:
+            return file.read().strip()
 
     def order(self, machine, _table):
         return machine.query()["save-order"]
