@@ -122,8 +122,10 @@ prepare_rust() {
 }
 
 prepare_kernel() {
-	local image
-	image=$(dependencies linux-image-powerpc64le:ppc64el | grep -m 1 '^linux-image-') ||
+	local image package=linux-image-powerpc64le:ppc64el
+	# From Debian 13 on that one has pages of 4 KiB, and KVM-HV lets no hash guest have larger ones than the host.
+	[[ -z $(versions "${package/:/-64k:}") ]] || package=${package/:/-64k:}
+	image=$(dependencies "$package" | grep -m 1 '^linux-image-') ||
 		skip "no Debian kernel for ppc64le was found among the machine's package sources."
 	image=${image%%:*}
 	kernel_release=${image#linux-image-}
