@@ -3,7 +3,8 @@
  * A guest's work, which checks itself: for each processor a process that forks, maps memory, fills it, writes
  * files and looks whether everything is still as it was left. A wrong translation shows as a wrong word.
  *
- * Prints "tick N forks F checks C bad B" each second. "work churn" only maps and unmaps memory, for as long as it lives.
+ * Prints "tick N forks F checks C bad B" each second. "work churn" only maps and unmaps memory, for as long
+ * as it lives.
  */
 
 #define _GNU_SOURCE
@@ -137,11 +138,13 @@ static void worker(uint64_t number)
     }
 }
 
-/* For the table alone: maps, touches and unmaps memory as fast as it goes, each page an entry that comes and goes. */
+/* For the table alone: maps, touches and unmaps memory as fast as it goes, each page an entry that comes and
+ * goes. */
 static void churn(void)
 {
     for (;;) {
-        uint64_t *fresh = mmap(NULL, CHURNED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        uint64_t *fresh =
+            mmap(NULL, CHURNED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         if (fresh == MAP_FAILED) {
             perror("work churn");
