@@ -65,7 +65,7 @@ def to_a_file(lab, series):
 
 
 def large_table_that_never_rests(lab, series):
-    """64 MiB of table, and a guest that maps and unmaps all the time: no pass finds nothing."""
+    """64 MiB of table, and a guest that maps and unmaps all the time: no pass before the stop finds nothing."""
     program = lab.program(series)
     # The table's size goes by the most memory that the guest may get, unless it may change with the memory.
     guest = lab.guest(machine="pseries,resize-hpt=disabled", memory="512M,slots=1,maxmem=8G")
@@ -80,7 +80,7 @@ def large_table_that_never_rests(lab, series):
         if told["save-order"] != 26:
             raise TestFailure(f"the table is of order {told['save-order']}, not 26")
         clean = [at for at, each in enumerate(told["save-passes"][1:-1], 1) if not each["records"]]
-        if clean or not told["save-stopped"]["records"]:
+        if clean:
             raise TestFailure(f"the table was at rest in pass {clean}: {told}")
         machine = lab.finish(machine, destination, info)
 
