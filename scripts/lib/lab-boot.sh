@@ -18,7 +18,8 @@ FIRMWARE='^\[ *[0-9]+\.[0-9]{9},[0-9]\] '
 # add_module NAME: the module and, before it, those it names as its needs (modules.dep is only made at installation).
 add_module() {
 	local file name=$1 need
-	file=$(find "$kernel_tree/lib/modules" \( -name "$name.ko" -o -name "${name//_/-}.ko" -o -name "$name.ko.xz" \
+	# Under /lib or /usr/lib, by the age of the package.
+	file=$(find "$kernel_tree" -path '*/lib/modules/*' \( -name "$name.ko" -o -name "${name//_/-}.ko" -o -name "$name.ko.xz" \
 		-o -name "${name//_/-}.ko.xz" \) -print -quit)
 	# Not there: built into this kernel.
 	[[ -n $file ]] || return 0
@@ -52,6 +53,7 @@ build_initramfs() {
 	shift 2
 	local image=$work/image name=${program##*/} argument
 	mkdir -p "$image"/{bin,dev,lab/bin,lab/modules,proc,sys,tmp}
+	[[ -z $root ]] || cp -a "$root/." "$image"
 	cp "$cache/$(lab_part busybox)/bin/busybox" "$image/bin/busybox"
 	cp "$repo/scripts/lib/lab-guest-init.sh" "$image/init"
 	cp "$program" "$image/lab/bin/$name"
@@ -62,7 +64,11 @@ build_initramfs() {
 	for argument in "/lab/bin/$name" "$@"; do
 		printf "'%s' " "${argument//\'/\'\\\'\'}"
 	done >"$image/lab/run"
-	(cd "$image" && find . | cpio --quiet -o -H newc | gzip -1) >"$file"
+	# Not compressed: unpacking takes the emulated processor longer than reading.
+	(cd "$image" && find . | cpio --quiet -o -H newc) >"$file"
+	# The machine loads 128 MiB at most, and says so only by a kernel without an init.
+	[[ $(stat -c %s "$file") -le $((128 << 20)) ]] ||
+		die $STATUS_CANNOT "what the machine is to have in its memory takes more than 128 MiB."
 }
 
 # follow DESCRIPTOR: hands the program's lines on as they come, and leaves in $reached how far the boot got (nothing,
@@ -143,12 +149,14 @@ choose_emulator() {
 }
 
 lab_boot() {
-	local time=120 smp=1 memory=2G icount=no
+	local time=120 smp=1 memory=2G icount=no root="" kernel_tree=""
 	while [[ ${1:-} == -* ]]; do
 		case $1 in
-		--time | --smp | --mem)
+		--time | --smp | --mem | --root | --kernel)
 			[[ $# -ge 2 ]] || usage
 			case $1 in
+			--kernel) kernel_tree=$2 ;;
+			--root) root=$2 ;;
 			--time) time=$2 ;;
 			--smp) smp=$2 ;;
 			--mem) memory=$2 ;;
@@ -181,8 +189,9 @@ lab_boot() {
 	local accel=(-accel "tcg,thread=multi")
 	[[ $icount == no ]] || accel=(-accel "tcg,thread=single" -icount "shift=1,align=off,sleep=off")
 
-	local kernel_tree mark log log_fd
-	kernel_tree=$cache/$(lab_part kernel)
+	local kernel mark log log_fd
+	: "${kernel_tree:=$cache/$(lab_part kernel)}"
+	kernel=("$kernel_tree"/boot/vmlinux-*)
 	mark="spapr-htab-lab-$$-$RANDOM"
 	# Not local: the traps run after this function has gone.
 	work=$(mktemp -d)
@@ -199,7 +208,7 @@ lab_boot() {
 	exec {log_fd}>"$log"
 	# Even a script ended by SIGKILL, which no trap sees, must not leave an emulator behind.
 	local command=(setpriv --pdeathsig KILL "${emulator[@]}" -M powernv9 "${accel[@]}" -smp "$smp" -m "$memory" -nographic
-		-kernel "$kernel_tree/boot/vmlinux-$(lab_part kernel_release)" -initrd "$work/initramfs"
+		-kernel "${kernel[0]}" -initrd "$work/initramfs"
 		-append "console=hvc0 quiet oops=panic panic=-1" -no-reboot)
 	local console reached="" status="" oops=no deadline=$((SECONDS + time))
 	exec {console}< <(exec "${command[@]}" </dev/null 2>&1)

@@ -43,9 +43,9 @@ lab_ready() {
 	[[ -z $(missing_host_packages "${HOST_PACKAGES[@]}") ]]
 }
 
-# lab_apt TOOL ARGS…: a tool of apt under the lab's own configuration.
+# lab_apt TOOL ARGS…: a tool of apt under the lab's own configuration, or that in $apt_folder.
 lab_apt() {
-	private_apt "$cache/apt" "$@"
+	private_apt "${apt_folder:-$cache/apt}" "$@"
 }
 
 # versions PACKAGE:ARCH: newest first.
@@ -122,8 +122,10 @@ prepare_rust() {
 }
 
 prepare_kernel() {
-	local image
-	image=$(dependencies linux-image-powerpc64le:ppc64el | grep -m 1 '^linux-image-') ||
+	local image package=linux-image-powerpc64le:ppc64el
+	# From Debian 13 on that one has pages of 4 KiB, and KVM-HV lets no hash guest have larger ones than the host.
+	[[ -z $(versions "${package/:/-64k:}") ]] || package=${package/:/-64k:}
+	image=$(dependencies "$package" | grep -m 1 '^linux-image-') ||
 		skip "no Debian kernel for ppc64le was found among the machine's package sources."
 	image=${image%%:*}
 	kernel_release=${image#linux-image-}
@@ -139,6 +141,47 @@ prepare_busybox() {
 	[[ -n $version ]] || skip "busybox-static for ppc64el was not found among the machine's package sources."
 	busybox="busybox-${version//:/_}"
 	unpack "$busybox" "busybox-static:ppc64el=$version"
+}
+
+# lab_kernel_of SUITE: unpacks the kernel of another of Debian's suites; prints its folder.
+lab_kernel_of() {
+	local suite=$1 apt_folder=$cache/apt-$1 kernel kernel_release kernel_version
+	lab_prepare
+	exec {lock}>"$cache/lab.lock"
+	flock "$lock"
+	if [[ -z $(find "$apt_folder/read" -mtime -1 2>/dev/null) ]]; then
+		say "reading the package lists of $suite for ppc64el"
+		# Without the parts for security and updates: the suite itself has a kernel.
+		debian_sources | awk -v suite="$suite" '$2 !~ /-/ { print "deb", $1, suite, $3 }' | sort -u |
+			write_private_apt "$apt_folder" ppc64el
+		lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
+			skip "apt could not read the lists of $suite (see $cache/apt-update.log)."
+		touch "$apt_folder/read"
+	fi
+	prepare_kernel
+	exec {lock}>&-
+	echo "$cache/$kernel"
+}
+
+# lab_packages NAME PACKAGE…: Debian's ppc64el packages, unpacked into one folder, whose path it prints. What they depend
+# on has to be named, too: a whole tree of dependencies is seldom what a test needs.
+lab_packages() {
+	local name=$1 folder status=0
+	folder=$name-$(echo "$*" | sha256sum | cut -c -12)
+	shift
+	lab_prepare
+	if [[ ! -d $cache/$folder ]]; then
+		exec {lock}>"$cache/lab.lock"
+		flock "$lock"
+		# The lists may be older than the archive's last point release.
+		(unpack "$folder" "${@/%/:ppc64el}") 2>"$cache/$name.log" || status=$?
+		if [[ $status -ne 0 ]]; then
+			lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 || true
+			unpack "$folder" "${@/%/:ppc64el}"
+		fi
+		exec {lock}>&-
+	fi
+	echo "$cache/$folder"
 }
 
 lab_prepare() {

@@ -3,12 +3,12 @@
 #
 # Builds QEMU, and the library as it installs it. Sourced by scripts/qemu after qemu-source.sh.
 
-: "${repo:?}" "${cache:?}" "${patched:?}"
+: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}"
 
 # What QEMU 10.x asks of meson; older series build with it, too.
 MESON_WANTED='meson>=1.5,<1.9'
 
-# As the tests need it: TCG and all machines of ppc64, debugging information for gdb, and nothing of the host's.
+# As the tests under TCG need it: TCG and all machines of ppc64, debugging information for gdb, and nothing of the host's.
 QEMU_CONFIGURE=(
 	--target-list=ppc64-softmmu
 	--without-default-features
@@ -50,22 +50,28 @@ need_meson() {
 build_library() {
 	need_rust
 	need_meson
-	local work
+	local work setup=()
 	# Cargo and meson cannot share a folder between checkouts.
 	work=$cache/library/$(echo "$repo" | sha256sum | cut -c -12)
+	[[ $kvm == no ]] || work+=-ppc64le
 	library=$work/installed
-	say "building the library"
+	say "building the library$([[ $kvm == no ]] || echo " for ppc64le")"
 	mkdir -p "$work"
-	[[ -e $work/build/build.ninja ]] ||
-		quietly "$work/log" "$venv/bin/meson" setup "$work/build" "$repo" --prefix "$library" --libdir lib
-	quietly "$work/log" ninja -C "$work/build" install
+	# A subshell: the cross compiler's environment is not for what else is built.
+	(
+		[[ $kvm == no ]] || kvm_library_options
+		[[ -e $work/build/build.ninja ]] || quietly "$work/log" "$venv/bin/meson" setup "$work/build" "$repo" \
+			--prefix "$library" --libdir lib "${setup[@]}"
+		quietly "$work/log" ninja -C "$work/build" install
+	) || exit
 }
 
 # build_qemu: builds $tree of QEMU $version; leaves the program's path in $program.
 build_qemu() {
 	: "${tree:?}" "${version:?}"
 	need_meson
-	local build=$tree/build key=plain options=() path=$venv/bin:$PATH
+	local build=$tree/build key=plain options=() path=$venv/bin:$PATH place prefix
+	[[ $kvm == no ]] || build=$tree/build-kvm
 	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
 	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
 		options=(--python="$venv/bin/python3")
@@ -76,17 +82,28 @@ build_qemu() {
 		key=$(cat "$library/lib/libspapr_htab.a" "$library/include/spapr_htab.h" | sha256sum | cut -c -12)
 		options+=(--enable-spapr-htab)
 	fi
+	[[ $kvm == no ]] || key+=-kvm
 	program=$tree/programs/$key/qemu-system-ppc64
 	[[ ! -x $program ]] || return 0
 
+	# The build tree has the library at a place of its own, so that another checkout's leads to a new link only.
+	place=$build-library prefix=$build-library
+	export PKG_CONFIG_PATH=$place/lib/pkgconfig
+	if [[ $kvm == yes ]]; then
+		kvm_root "$build-root" "$build"
+		kvm_environment "$build-root"
+		kvm_options "$build-root"
+		place=$build-root/spapr-htab prefix=/spapr-htab
+	else
+		options+=("${QEMU_CONFIGURE[@]}" --cc="ccache gcc")
+	fi
 	if [[ $patched == yes ]]; then
-		# The build tree has the library at a place of its own, so that another checkout's leads to a new link only.
-		mkdir -p "$build-library"
-		cp -r --preserve=timestamps "$library/." "$build-library"
+		mkdir -p "$place"
+		cp -r --preserve=timestamps "$library/." "$place"
 		# pkg-config's file tells where it was installed to.
-		sed -i "s|^prefix=.*|prefix=$build-library|" "$build-library/lib/pkgconfig/spapr-htab.pc"
+		sed -i "s|^prefix=.*|prefix=$prefix|" "$place/lib/pkgconfig/spapr-htab.pc"
 		# Whatever its age: ninja must see that it is another one.
-		touch "$build-library/lib/libspapr_htab.a"
+		touch "$place/lib/libspapr_htab.a"
 	fi
 	# Equal files of different trees are compiled once: the debugging information's folder is then another tree's.
 	export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$tree CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=10G
@@ -96,12 +113,11 @@ build_qemu() {
 		mkdir -p "$build"
 		(
 			cd "$build" || exit
-			PATH=$path PKG_CONFIG_PATH=$build-library/lib/pkgconfig quietly "$build/configure.log" ../configure \
-				--cc="ccache gcc" "${QEMU_CONFIGURE[@]}" "${options[@]}"
+			PATH=$path quietly "$build/configure.log" ../configure "${options[@]}"
 		)
 	fi
 	say "building QEMU $version (the first time takes ten minutes or so; $build/build.log)"
-	PATH=$path PKG_CONFIG_PATH=$build-library/lib/pkgconfig quietly "$build/build.log" \
+	PATH=$path quietly "$build/build.log" \
 		nice ninja -C "$build" -j "${SPAPR_HTAB_JOBS:-$(nproc)}" qemu-system-ppc64
 	# In one step, so that nobody sees half a program.
 	mkdir -p "$(dirname "$program")"

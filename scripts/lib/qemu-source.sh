@@ -4,7 +4,7 @@
 # Debian's QEMU source of one series, unpacked into the cache and patched. Sourced by scripts/qemu after common.sh and
 # private-apt.sh.
 
-: "${repo:?}" "${cache:?}" "${series:?}" "${patched:?}"
+: "${repo:?}" "${cache:?}" "${series:?}" "${patched:?}" "${emulator:?}"
 
 QEMU_PACKAGES=(
 	bison
@@ -97,15 +97,19 @@ fetch_qemu_source() {
 # makes up for that.
 patch_qemu_source() {
 	local patches=() name=${version//:/_}
-	if [[ $patched == yes ]]; then
+	if [[ $emulator == yes ]]; then
+		patches=("$repo/tests/kvm/emulator.patch")
+	elif [[ $patched == yes ]]; then
 		patches=("$repo/qemu-patches/$series"/*.patch)
 		[[ -e ${patches[0]} ]] || die 65 "there is no series in qemu-patches/$series."
+	fi
+	if [[ ${#patches[@]} -gt 0 ]]; then
 		tree=$cache/tree/$name-$(cat "${patches[@]}" | sha256sum | cut -c -12)
 	else
 		tree=$cache/tree/$name-unpatched
 	fi
 	[[ ! -d $tree ]] || return 0
-	[[ $patched == no ]] || say "applying qemu-patches/$series to QEMU $version"
+	[[ ${#patches[@]} -eq 0 ]] || say "applying ${patches[0]#"$repo/"}${patches[1]:+ and those after it} to QEMU $version"
 	local temp patch
 	mkdir -p "$cache/tree"
 	temp=$(mktemp -d "$cache/tree/patching.XXXXXX")

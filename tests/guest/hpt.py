@@ -104,30 +104,33 @@ class Difference:
         )
 
 
+def entries(table):
+    """{slot: entry} of a table's valid entries, without QEMU's mark."""
+    # Doublewords are big-endian: the flags are in the eighth byte.
+    return {
+        at // ENTRY: int.from_bytes(table[at : at + ENTRY], "big") & ~(DIRTY << 64)
+        for at in range(0, len(table), ENTRY)
+        if table[at + 7] & VALID
+    }
+
+
 def compare(source, destination):
-    """Two tables. An entry without its valid bit is no entry, whatever else is in it."""
+    """Two tables, as they are in memory or as {slot: entry}. An entry without its valid bit is no entry."""
     found = Difference()
-    if len(source) != len(destination):
-        found.sizes = (len(source), len(destination))
-        return found
-    for at in range(0, len(source), ENTRY):
-        # Doublewords are big-endian: the flags are in the eighth byte.
-        here, there = source[at + 7] & VALID, destination[at + 7] & VALID
-        found.valid += here
-        if not here and not there:
-            continue
-        slot = at // ENTRY
-        if not there:
+    if isinstance(source, bytes):
+        if len(source) != len(destination):
+            found.sizes = (len(source), len(destination))
+            return found
+        source, destination = entries(source), entries(destination)
+    found.valid = len(source)
+    for slot in sorted(source.keys() | destination.keys()):
+        ours, theirs = source.get(slot), destination.get(slot)
+        if theirs is None:
             found.lost.append(slot)
-        elif not here:
+        elif ours is None:
             found.extra.append(slot)
-        elif source[at : at + ENTRY] != destination[at : at + ENTRY]:
-            ours = int.from_bytes(source[at : at + ENTRY], "big") & ~(DIRTY << 64)
-            theirs = int.from_bytes(destination[at : at + ENTRY], "big") & ~(DIRTY << 64)
-            if ours == theirs:
-                continue
-            if (ours ^ theirs) & ~R_AND_C:
-                found.other.append(slot)
-            else:
-                found.r_and_c.append(slot)
+        elif (ours ^ theirs) & ~R_AND_C:
+            found.other.append(slot)
+        elif ours != theirs:
+            found.r_and_c.append(slot)
     return found

@@ -34,6 +34,10 @@ def output_of(command):
 
 
 class Lab:
+    machine_class = Machine
+    accel = "TCG"
+    tables_read = "from both processes with gdb"
+
     def __init__(self, folder):
         # A case has QEMU abort on purpose; its core would hold the guest's memory.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -54,10 +58,24 @@ class Lab:
             self.files = output_of([os.path.join(HERE, "build-guest"), self.folder])[-2:]
         return Guest(kernel=self.files[0], initrd=self.files[1], **options)
 
+    @property
+    def guest_kernel(self):
+        """Its release, once there is a guest."""
+        return os.path.basename(self.files[0]).removeprefix("vmlinux-")
+
+    def order(self, _machine, table):
+        return len(table).bit_length() - 1 if table else 0
+
     def machine(self, *args, **options):
-        machine = Machine(*args, self.folder, **options)
+        machine = self.machine_class(*args, self.folder, **options)
         self.machines.append(machine)
         return machine
+
+    def begin(self, name):
+        """The case of that name begins."""
+
+    def keep(self):
+        """The case has passed, and what it leaves may serve others."""
 
     def drop(self, machine):
         machine.stop()

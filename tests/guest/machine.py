@@ -53,6 +53,7 @@ class Guest:
     kernel: str
     initrd: str
     machine: str = "pseries"
+    accel: str = "tcg,thread=multi"
     cpu: str = "POWER8"
     memory: str = "1G"
     smp: int = 1
@@ -76,7 +77,7 @@ class Machine:
         if program.patched and not rust:
             options += ",x-rust-htab=off"
         command = [program.path, "-L", "/usr/share/qemu", "-M", options, "-cpu", guest.cpu]
-        command += ["-accel", "tcg,thread=multi", "-m", guest.memory, "-smp", str(guest.smp)]
+        command += ["-accel", guest.accel, "-m", guest.memory, "-smp", str(guest.smp)]
         command += ["-nodefaults", "-display", "none", "-vga", "none", "-no-shutdown"]
         command += ["-chardev", f"socket,id=con,path={self.console_socket},server=on,wait=off,logfile={self.console_path}"]
         command += ["-device", "spapr-vty,chardev=con", "-qmp", f"unix:{base}.qmp,server=on,wait=off"]

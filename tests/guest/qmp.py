@@ -24,6 +24,7 @@ class Qmp:
                 if time.monotonic() > deadline:
                     raise QmpError(f"no QMP on {path}") from None
                 time.sleep(0.02)
+        self.events = []
         self.lines = self.socket.makefile("r", encoding="utf-8")
         self._read()
         self("qmp_capabilities")
@@ -52,6 +53,12 @@ class Qmp:
                 raise QmpError(f"{command}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
+            self.events.append(answer)
+
+    def event_time(self, name):
+        """When the last event of that name was, as time.monotonic(), among those that answers brought along."""
+        stamp = [event["timestamp"] for event in self.events if event["event"] == name][-1]
+        return stamp["seconds"] + stamp["microseconds"] / 1e6 - time.time() + time.monotonic()
 
     def hmp(self, line):
         return self("human-monitor-command", command_line=line)

@@ -3,7 +3,8 @@
  * A guest's work, which checks itself: for each processor a process that forks, maps memory, fills it, writes
  * files and looks whether everything is still as it was left. A wrong translation shows as a wrong word.
  *
- * Prints "tick N forks F checks C bad B" each second.
+ * Prints "tick N forks F checks C bad B" each second. "work churn" only maps and unmaps memory, for as long
+ * as it lives.
  */
 
 #define _GNU_SOURCE
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define KEPT_BYTES (24 << 20)
+#define CHURNED_BYTES (16 << 20)
 #define PAGE 65536
 #define WORDS (PAGE / sizeof(uint64_t))
 
@@ -136,10 +138,32 @@ static void worker(uint64_t number)
     }
 }
 
-int main(void)
+/* For the table alone: maps, touches and unmaps memory as fast as it goes, each page an entry that comes and
+ * goes. */
+static void churn(void)
+{
+    for (;;) {
+        uint64_t *fresh =
+            mmap(NULL, CHURNED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (fresh == MAP_FAILED) {
+            perror("work churn");
+            _exit(1);
+        }
+        for (size_t i = 0; i < CHURNED_BYTES / PAGE; i++) {
+            fill(fresh + i * WORDS, i);
+        }
+        munmap(fresh, CHURNED_BYTES);
+    }
+}
+
+int main(int argc, char **argv)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
+    if (argc == 2 && strcmp(argv[1], "churn") == 0) {
+        churn();
+    }
     shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         perror("work");

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs cases one after the other, and says of each how it ended."""
+
+import time
+import traceback
+
+from lab import Skipped
+from machine import TestFailure
+from qmp import QmpError
+
+
+def chosen_cases(parser, cases, wanted):
+    """The cases of those names, all if there are none."""
+    names = {function.__name__: function for function in cases}
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        parser.error(f"there is no case {unknown[0]}; there are {', '.join(names)}")
+    return [names[name] for name in wanted] or cases
+
+
+def run_cases(lab, all_series, chosen):
+    """How many passed, failed and were skipped."""
+    passed = failed = skipped = 0
+    for series in all_series:
+        for function in chosen:
+            name = f"{series} {function.__name__}"
+            begin = time.monotonic()
+            lab.begin(name)
+            try:
+                function(lab, series)
+                lab.keep()
+                passed += 1
+                print(f"ok {name} ({time.monotonic() - begin:.0f} s)", flush=True)
+            except Skipped as why:
+                skipped += 1
+                print(f"SKIPPED {name}: {why}", flush=True)
+            except Exception as error:  # pylint: disable=broad-exception-caught
+                # A bug in a case is a failure of the case, too, but its place is of interest.
+                if not isinstance(error, (TestFailure, QmpError)):
+                    traceback.print_exc()
+                failed += 1
+                print(f"FAILED {name}: {error}", flush=True)
+            finally:
+                lab.drop_all()
+    return passed, failed, skipped
