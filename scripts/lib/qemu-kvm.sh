@@ -72,7 +72,10 @@ kvm_environment() {
 # compiler where it looks for static libraries; libfdt has no file for pkg-config.
 kvm_options() {
 	: "${tree:?}"
-	echo "CONFIG_PSERIES=y" >"$tree/configs/devices/ppc64-softmmu/spapr-htab.mak"
+	local devices=$tree/configs/devices/ppc64-softmmu/spapr-htab.mak
+	echo "CONFIG_PSERIES=y" >"$devices"
+	# Its machine calls functions of USB without asking whether they are there.
+	[[ $series != 7.2 ]] || echo "CONFIG_USB_OHCI_PCI=y" >>"$devices"
 	options+=("${QEMU_CONFIGURE_KVM[@]}")
 	options+=(--cc="ccache $KVM_TRIPLET-gcc -B$1/usr/lib/$KVM_TRIPLET/ -idirafter $1/usr/include")
 }
