@@ -79,25 +79,30 @@ def power9(lab, series):
     lab.migrate(machine, patched)
 
 
+def move_radix(lab, machine, program):
+    """A guest without a hash table migrates to a new process; returns the destination, running."""
+    destination = lab.machine(program, machine.guest, incoming=True)
+    machine.start_migration(destination.incoming)
+    info = machine.wait_migration("completed")
+    destination.wait_status("paused")
+    if machine.hpt() or destination.hpt():
+        raise TestFailure("a radix guest has a hash table")
+    if machine.rust and machine.query()["save-total"]["records"]:
+        raise TestFailure("records of a table that is not there")
+    destination.go_on(machine)
+    destination.wait_ticks(2)
+    lab.note(source=str(machine.program), to=str(program), radix="yes", downtime_ms=info["downtime"])
+    lab.drop(machine)
+    return destination
+
+
 @case
 def radix(lab, series):
     """A guest without a hash table, there and to QEMU's own code and back."""
     patched, unpatched = lab.program(series), lab.program(series, False)
     machine = lab.boot(patched, lab.guest(cpu="POWER9"), mmu="Radix")
     for program in (patched, unpatched, patched):
-        destination = lab.machine(program, machine.guest, incoming=True)
-        machine.start_migration(destination.incoming)
-        info = machine.wait_migration("completed")
-        destination.wait_status("paused")
-        if machine.hpt() or destination.hpt():
-            raise TestFailure("a radix guest has a hash table")
-        if machine.rust and machine.query()["save-total"]["records"]:
-            raise TestFailure("records of a table that is not there")
-        destination.go_on(machine)
-        destination.wait_ticks(2)
-        lab.note(source=str(machine.program), to=str(program), radix="yes", downtime_ms=info["downtime"])
-        lab.drop(machine)
-        machine = destination
+        machine = move_radix(lab, machine, program)
 
 
 @case

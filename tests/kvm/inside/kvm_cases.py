@@ -85,22 +85,6 @@ def large_table_that_never_rests(lab, series):
         machine = lab.finish(machine, destination, info)
 
 
-def move_radix(lab, machine, program):
-    destination = lab.machine(program, machine.guest, incoming=True)
-    machine.start_migration(destination.incoming)
-    info = machine.wait_migration("completed")
-    destination.wait_status("paused")
-    if machine.hpt() or destination.hpt():
-        raise TestFailure("a radix guest has a hash table")
-    if machine.rust and machine.query()["save-total"]["records"]:
-        raise TestFailure("records of a table that is not there")
-    destination.go_on(machine)
-    destination.wait_ticks(2)
-    lab.note(source=str(machine.program), to=str(program), radix="yes", downtime_ms=info["downtime"])
-    lab.drop(machine)
-    return destination
-
-
 def radix(lab, series):
     """A guest without a hash table, there and to QEMU's own code and back.
 
@@ -112,13 +96,13 @@ def radix(lab, series):
     try:
         machine = lab.boot(patched, guest, mmu="Radix")
         for program in (patched, unpatched, patched):
-            machine = move_radix(lab, machine, program)
+            machine = moving.move_radix(lab, machine, program)
     except GuestFailure as failure:
         lab.drop_all()
         machine = lab.boot(unpatched, guest, mmu="Radix")
         try:
             for _ in range(6):
-                machine = move_radix(lab, machine, unpatched)
+                machine = moving.move_radix(lab, machine, unpatched)
         except GuestFailure:
             lab.note(radix="yes", guest="falls over after a migration, as with the unpatched QEMU")
             return
