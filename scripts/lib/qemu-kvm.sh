@@ -74,8 +74,8 @@ kvm_options() {
 	: "${tree:?}"
 	local devices=$tree/configs/devices/ppc64-softmmu/spapr-htab.mak
 	echo "CONFIG_PSERIES=y" >"$devices"
-	# Its machine calls functions of USB without asking whether they are there.
-	[[ $series != 7.2 ]] || echo "CONFIG_USB_OHCI_PCI=y" >>"$devices"
+	# Its machine takes USB and NVDIMM for granted.
+	[[ $series != 7.2 ]] || printf 'CONFIG_%s=y\n' NVDIMM USB_OHCI_PCI >>"$devices"
 	options+=("${QEMU_CONFIGURE_KVM[@]}")
 	options+=(--cc="ccache $KVM_TRIPLET-gcc -B$1/usr/lib/$KVM_TRIPLET/ -idirafter $1/usr/include")
 }
