@@ -9,13 +9,8 @@ import threading
 import time
 
 from cases.registry import case
-from cases.slowly import SLOW, begin_slowly, passes, wait_for
+from cases.slowly import SLOW, begin_slowly, hold_the_switchover, passes, wait_for
 from machine import TestFailure
-
-
-def hold_the_switchover(machine, hold):
-    states = [{"capability": "pause-before-switchover", "state": hold}]
-    machine.qmp("migrate-set-capabilities", capabilities=states)
 
 
 @case

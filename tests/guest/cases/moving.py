@@ -3,7 +3,7 @@
 
 import hpt
 from cases.registry import case
-from cases.slowly import begin_slowly, end_quickly, passes, wait_for
+from cases.slowly import CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, hold_the_switchover, passes, wait_for
 from machine import TestFailure
 
 
@@ -123,20 +123,19 @@ def r_and_c(lab, series):
     patched = lab.program(series)
     for rust in (True, False):
         machine = lab.boot(patched, lab.guest(), rust=rust)
-        destination = begin_slowly(lab, machine, patched, rust=rust)
+        hold_the_switchover(machine, True)
+        if series == "7.2":
+            machine.type(CALM)
+        destination = begin_slowly(lab, machine, patched, CALM_RATE if series == "7.2" else SLOW, rust=rust)
         if rust:
             wait_for(machine, "a later pass", lambda: len(passes(machine)) >= 2)
         else:
             # Several rounds of RAM, and with each a piece of the table.
             wait_for(machine, "several rounds", lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= 3)
-        # Or what is left of RAM would be sent meanwhile, and the migration be over.
-        machine.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
-        # To its end: a guest that went on after the migration would change the source's table.
-        machine.qmp("stop")
-        slot = hpt.set_change_bit(machine.process.pid)
-        if machine.migration()["status"] != "active":
-            raise TestFailure(f"the migration is {machine.migration()['status']} before the bit was set")
         end_quickly(machine)
+        machine.wait_migration("pre-switchover")
+        slot = hpt.set_change_bit(machine.process.pid)
+        machine.qmp("migrate-continue", state="pre-switchover")
         machine.wait_migration("completed")
         destination.wait_status("paused")
         found = hpt.compare(machine.hpt(), destination.hpt())

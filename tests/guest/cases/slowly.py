@@ -35,6 +35,12 @@ CALM = "killall -STOP work; i=0; while :; do i=$((i + 1)); done &"
 BUSY = "kill $!; killall -CONT work"
 
 
+def hold_the_switchover(machine, hold):
+    """Migrations from here are to wait for a word before their end, with the guest stopped."""
+    states = [{"capability": "pause-before-switchover", "state": hold}]
+    machine.qmp("migrate-set-capabilities", capabilities=states)
+
+
 def passes(machine):
     return machine.query()["save-passes"]
 
