@@ -106,7 +106,7 @@ fn a_failing_stream_fails_every_body_with_its_own_errno() {
 }
 
 #[test]
-fn a_table_that_never_rests_fails_the_migration_instead_of_hanging_it() {
+fn complete_ends_after_one_sweep_whatever_the_table_does() {
     let (model, host) = guest();
     let saver = Saver::default();
     setup(&saver, &host).expect("setup");
@@ -115,8 +115,8 @@ fn a_table_that_never_rests_fails_the_migration_instead_of_hanging_it() {
         let (v, r) = hpte(numbers.below(1000));
         model.enter(3, v, r);
     }));
-    let error = saver.complete(&host, &mut Output::default()).expect_err("never clean");
-    assert_eq!(error.errno().number(), libc::EBUSY);
+    saver.complete(&host, &mut Output::default()).expect("a sweep");
+    assert_eq!(model.stats().slots_read, model.slots());
 }
 
 #[test]
