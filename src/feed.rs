@@ -8,17 +8,30 @@ use crate::host::Host;
 use crate::hpte::Slot;
 use crate::record::{Extent, HEADER_BYTES, StreamHeader, Tally};
 use crate::source::{Chunk, KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
-use crate::sweep::Sweep;
+use crate::sweep::{Read, Share, Sweep};
 use crate::table::Table;
 
 /// Looked-up records kept for the stream. Beyond this the whole table is told again instead.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
 
 /// How tables are saved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SaveOptions {
     /// See [`MemoryOptions::compare`].
     pub compare: bool,
+    /// What part of the time sweeps may take that find nothing, while the VM runs.
+    pub share: Share,
+}
+
+impl SaveOptions {
+    /// What the C interface does when nothing is asked for.
+    pub const DEFAULT: SaveOptions = SaveOptions { compare: false, share: Share::DEFAULT };
+}
+
+impl Default for SaveOptions {
+    fn default() -> Self {
+        SaveOptions::DEFAULT
+    }
 }
 
 /// How far a save has come with the table.
@@ -162,10 +175,21 @@ impl Feed {
             _ => return Ok(None),
         };
         let pass = self.earlier_passes + sweep.pass();
+        let began = host.now();
         let chunk = source.read(buf, host.clock(), deadline)?;
-        let clean = sweep.advance(&chunk, stop) && self.looked_up.is_empty();
+        let read = Read { chunk, stop, time: (began, host.now()) };
+        let clean = sweep.advance(&read) && self.looked_up.is_empty();
         let (looked_up, looked_up_tally) = self.take_looked_up();
         Ok(Some(Step { chunk, pass, looked_up, looked_up_tally, clean }))
+    }
+
+    /// Whether another sweep would come too soon after one that found nothing.
+    #[must_use]
+    pub fn is_resting(&self, now: Nanos) -> bool {
+        match &self.phase {
+            Phase::Sweeping(_, sweep) => sweep.is_resting(now) && self.looked_up.is_empty(),
+            _ => false,
+        }
     }
 
     /// The records that lookups left, and what they hold.
@@ -279,18 +303,18 @@ impl Phase {
         Ok(match table {
             Table::None => Phase::NoTable,
             Table::Kernel(order) => {
-                Phase::sweep(Box::new(KernelSource::open(host, order, KernelOptions::default())?))
+                Phase::sweep(Box::new(KernelSource::open(host, order, KernelOptions::default())?), options)
             }
             Table::Memory(memory) => {
-                let options =
-                    MemoryOptions { compare: options.compare, explicit_invalid, ..MemoryOptions::default() };
-                Phase::sweep(Box::new(MemorySource::new(memory, options)?))
+                let compare = options.compare;
+                let how = MemoryOptions { compare, explicit_invalid, ..MemoryOptions::default() };
+                Phase::sweep(Box::new(MemorySource::new(memory, how)?), options)
             }
         })
     }
 
-    fn sweep(source: Box<dyn Source>) -> Phase {
-        let sweep = Sweep::of(source.as_ref());
+    fn sweep(source: Box<dyn Source>, options: SaveOptions) -> Phase {
+        let sweep = Sweep::of(source.as_ref(), options.share);
         Phase::Sweeping(source, sweep)
     }
 }

@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard};
 pub enum Progress {
     /// There may be more to tell.
     More,
-    /// A sweep of the whole table found nothing to tell.
+    /// A sweep of the whole table, the last one there was, found nothing to tell.
     Clean,
 }
 
@@ -106,6 +106,9 @@ impl Saver {
             }
             Opening::Table => body.wrap(self, |body| {
                 loop {
+                    if self.feed().is_resting(body.host.now()) {
+                        return Ok(Progress::Clean);
+                    }
                     let step = self.tell(body, &mut running, deadline, stop)?;
                     let Some(step) = step else { return Ok(Progress::More) };
                     if step.chunk.wrapped {

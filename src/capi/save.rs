@@ -34,7 +34,7 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 /// first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
 /// over the whole table, which nothing can interrupt.
 ///
-/// Returns 0 if there may be more, 1 if a sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
+/// Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
 /// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
 /// at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
 ///

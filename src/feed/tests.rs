@@ -181,7 +181,7 @@ fn saver() -> Saver {
 
 fn saving(case: &Case, saver: &Saver) -> Arc<Small> {
     let (table, source) = case.source();
-    *saver.feed() = Feed { phase: Phase::sweep(Box::new(source)), ..Feed::default() };
+    *saver.feed() = Feed { phase: Phase::sweep(Box::new(source), SaveOptions::DEFAULT), ..Feed::default() };
     table
 }
 
