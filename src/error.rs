@@ -145,11 +145,6 @@ pub enum Error {
         /// Bytes given.
         gave: usize,
     },
-    /// The table goes on changing in complete, when the VM should be stopped.
-    StillChanging {
-        /// Sweeps made, each of which found changes.
-        sweeps: u32,
-    },
     /// The table's size changed after the last iterate: its new size has no place in the last section.
     SizeUnsent {
         /// The size to be sent.
@@ -180,6 +175,8 @@ pub enum Error {
     Free(Errno),
     /// A panic inside the library, caught at its border.
     Internal,
+    /// A panic on the thread that reads ahead: what it said.
+    Reader(String),
 }
 
 impl Error {
@@ -209,9 +206,8 @@ impl Error {
             | Error::KernelShort { .. }
             | Error::Truncated(_) => Errno::EIO,
             Error::Memory { .. } => Errno(libc::ENOMEM),
-            Error::StillChanging { .. } => Errno(libc::EBUSY),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
-            Error::Internal => Errno(libc::ENOTRECOVERABLE),
+            Error::Internal | Error::Reader(_) => Errno(libc::ENOTRECOVERABLE),
         }
     }
 }

@@ -2,32 +2,33 @@
 //! Saving: the guest's table as the bodies of `spapr/htab` sections, while the guest goes on.
 //!
 //! Two locks. `running` is held by a call for its whole length, callbacks into the stream included, and keeps the save's
-//! calls apart. `feed` is held only while the table is read, never while the stream is written; whoever replaces the
-//! table or looks entries up takes that one and does not wait for a slow network.
+//! calls apart. `feed` is held only while the table is read, or what was read ahead is taken, never while the stream is
+//! written or a thread that reads ahead is waited for; whoever replaces the table or looks entries up takes that one and
+//! does not wait for a slow network.
 
+use crate::ahead::{Hold, SharedQueue};
 use crate::clock::Nanos;
 use crate::error::Error;
 pub use crate::feed::SaveOptions;
-use crate::feed::{Feed, Opening, Step};
+use crate::feed::{Feed, Opening, Taken};
+use crate::halt::Halt;
 use crate::host::Host;
 use crate::lock::{Entered, Exclusive, lock};
+use crate::reader::Aim;
 use crate::record::{StreamHeader, Tally};
 use crate::report::{RecordCrc, SaveReport};
 use crate::source::MAX_CHUNK_BYTES;
 use crate::stream::{BodyHeader, Put};
 use crate::table::Table;
-use std::sync::{Mutex, MutexGuard};
-
-/// Sweeps in complete before a table that never comes to rest fails the migration. With the VM stopped the second or
-/// third finds nothing.
-const MAX_FINAL_SWEEPS: u32 = 16;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What iterate left to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// There may be more to tell.
     More,
-    /// A sweep of the whole table found nothing to tell.
+    /// A sweep of the whole table, the last one there was, found nothing to tell.
     Clean,
 }
 
@@ -36,12 +37,32 @@ pub enum Progress {
 pub struct Saver {
     running: Exclusive<Buffer>,
     feed: Mutex<Feed>,
+    halt: Arc<Halt>,
     report: Mutex<SaveReport>,
 }
 
 /// The chunk between the table and the stream; allocated for the first save.
 #[derive(Default)]
 struct Buffer(Vec<u8>);
+
+/// The feed, and that nobody else reads its table meanwhile.
+pub struct AtRest<'a> {
+    feed: MutexGuard<'a, Feed>,
+    _hold: Option<Hold>,
+}
+
+impl Deref for AtRest<'_> {
+    type Target = Feed;
+    fn deref(&self) -> &Feed {
+        &self.feed
+    }
+}
+
+impl DerefMut for AtRest<'_> {
+    fn deref_mut(&mut self) -> &mut Feed {
+        &mut self.feed
+    }
+}
 
 /// One section body being written.
 struct Body<'a> {
@@ -60,7 +81,7 @@ impl Saver {
         *lock(&self.report) = SaveReport::default();
         running.0.resize(MAX_CHUNK_BYTES, 0);
         // Under the feed's lock, so that whoever replaces the table finds it open or not yet looked at.
-        let table = self.feed().begin(host, options)?;
+        let table = self.feed().begin(host, &self.halt, options)?;
         lock(&self.report).order = table.order();
         if let Err(error) = announce(stream, &table) {
             self.feed().end();
@@ -89,6 +110,7 @@ impl Saver {
     ) -> Result<Progress, Error> {
         let mut running = self.running.enter("save_iterate")?;
         let deadline = max.map(|max| host.now().after(max));
+        let stop = self.halt.iterating();
         let opening = self.feed().opening("iterate before setup")?;
         let mut body = Body { host, stream, stopped: false };
         let progress = match opening {
@@ -107,8 +129,21 @@ impl Saver {
             }
             Opening::Table => body.wrap(self, |body| {
                 loop {
-                    let step = self.tell(body, &mut running, deadline)?;
-                    let Some(step) = step else { return Ok(Progress::More) };
+                    let step = match self.tell(body, &mut running, Aim::Sweep { deadline, stop })? {
+                        Taken::Step(step) => step,
+                        Taken::Resting => return Ok(Progress::Clean),
+                        Taken::Gone => return Ok(Progress::More),
+                        Taken::NotYet(queue) => {
+                            match deadline.map(|deadline| deadline.since(body.host.now())) {
+                                None => queue.wait_until_ready(),
+                                // A stopped VM has nothing else to send that this could hold up, and a caller may ask
+                                // again and again: savevm does.
+                                Some(left @ Nanos(1..)) if stop.is_some() => queue.wait_a_while(left),
+                                Some(_) => return Ok(Progress::More),
+                            }
+                            continue;
+                        }
+                    };
                     if step.chunk.wrapped {
                         return Ok(if step.clean { Progress::Clean } else { Progress::More });
                     }
@@ -126,11 +161,13 @@ impl Saver {
     /// Emits a body with all that is left, the VM being stopped. May be called again; what did not change since is not
     /// told twice.
     ///
+    /// Ends when reads begun since the stop have passed each slot: after one sweep, wherever it begins.
+    ///
     /// # Errors
-    /// As [`Saver::iterate`]; [`Error::SizeUnsent`], [`Error::StillChanging`].
+    /// As [`Saver::iterate`]; [`Error::SizeUnsent`].
     pub fn complete(&self, host: &dyn Host, stream: &mut dyn Put) -> Result<(), Error> {
         let mut running = self.running.enter("save_complete")?;
-        self.feed().stopped();
+        self.halt.completing();
         let opening = self.feed().opening("complete before setup")?;
         if let Opening::NewTable(table) = &opening {
             // A body is either a size or records, and this is the last one. A table of the size that the destination
@@ -148,16 +185,19 @@ impl Saver {
                 lock(&self.report).order = None;
             }
             Opening::NewTable(_) | Opening::Table => body.wrap(self, |body| {
-                let mut sweeps = 0;
-                while sweeps < MAX_FINAL_SWEEPS {
-                    let step = self.tell(body, &mut running, None)?;
-                    let step = step.ok_or(Error::State("the table was replaced during complete"))?;
-                    if step.clean {
-                        return Ok(());
+                const REPLACED: Error = Error::State("the table was replaced during complete");
+                loop {
+                    // Looked at anew each time: a write of the host's begins a stop anew.
+                    let stop = self.halt.now().ok_or(Error::State("the VM runs again, during complete"))?;
+                    if self.feed().has_passed_all_since(stop).ok_or(REPLACED)? {
+                        return self.tell_looked_up(body);
                     }
-                    sweeps += u32::from(step.chunk.wrapped);
+                    match self.tell(body, &mut running, Aim::Finish(stop))? {
+                        Taken::NotYet(queue) => queue.wait_until_ready(),
+                        Taken::Step(_) | Taken::Resting => {}
+                        Taken::Gone => return Err(REPLACED),
+                    }
                 }
-                Err(Error::StillChanging { sweeps })
             })?,
         }
         self.note_pending();
@@ -179,6 +219,21 @@ impl Saver {
         Ok(())
     }
 
+    /// The VM has stopped, or is about to run. Reads begun while it is stopped count for complete, which otherwise does
+    /// not trust that anything was read since the stop.
+    pub fn vm_state(&self, running: bool) {
+        if running {
+            self.halt.running();
+        } else {
+            self.halt.stopped();
+        }
+    }
+
+    /// The table was written to by way of this library.
+    pub fn written(&self) {
+        self.halt.written();
+    }
+
     /// An estimate of the bytes still to come: what is left of the first pass at the density seen so far, then as much
     /// as the last sweep told.
     #[must_use]
@@ -196,7 +251,7 @@ impl Saver {
     /// # Errors
     /// The table cannot be told or opened; the next iterate or complete fails with the same error.
     pub fn resume(&self, host: &dyn Host) -> Result<(), Error> {
-        let result = self.feed().resume(host);
+        let result = self.feed().resume(host, &self.halt);
         self.note_pending();
         result
     }
@@ -212,34 +267,85 @@ impl Saver {
         self.feed().fail(error);
     }
 
-    /// The table and what was looked up in it, for [`crate::lookup`].
+    /// The VM's stops.
+    #[cfg(test)]
+    pub fn halt(&self) -> &Arc<Halt> {
+        &self.halt
+    }
+
+    /// The table.
     pub fn feed(&self) -> MutexGuard<'_, Feed> {
         lock(&self.feed)
     }
 
-    /// Reads some of the table and puts it to the stream; `None` if the table was taken away.
-    fn tell(
-        &self,
-        body: &mut Body<'_>,
-        buffer: &mut Entered<'_, Buffer>,
-        deadline: Option<Nanos>,
-    ) -> Result<Option<Step>, Error> {
+    /// The table, when no read of it is under way and none begins: for [`crate::lookup`].
+    ///
+    /// Waits for a read of the thread that reads ahead, without keeping the feed from others.
+    pub fn feed_at_rest(&self) -> AtRest<'_> {
+        loop {
+            let hold = self.feed().hold();
+            if let Some(hold) = &hold {
+                hold.wait_until_at_rest();
+            }
+            let feed = self.feed();
+            // The table may have been replaced meanwhile, and read by another thread.
+            if feed.is_held(hold.as_ref()) {
+                return AtRest { feed, _hold: hold };
+            }
+        }
+    }
+
+    /// At the end of a lookup.
+    ///
+    /// # Errors
+    /// The table has to be told anew and cannot be opened.
+    pub fn settle(&self, host: &dyn Host, feed: &mut Feed) -> Result<(), Error> {
+        feed.settle(host, &self.halt)
+    }
+
+    /// What was read ahead, while there is a thread that does.
+    #[must_use]
+    pub fn queue(&self) -> Option<SharedQueue> {
+        self.halt.reader()
+    }
+
+    /// Takes some of what the table has to tell and puts it to the stream.
+    fn tell(&self, body: &mut Body<'_>, buffer: &mut Entered<'_, Buffer>, aim: Aim) -> Result<Taken, Error> {
         let began = body.host.now();
-        let Some(step) = self.feed().step(body.host, &mut buffer.0, deadline)? else { return Ok(None) };
-        self.put(body, &step.looked_up, step.pass)?;
+        let taken = self.feed().step(body.host, &mut buffer.0, aim)?;
+        let Taken::Step(step) = &taken else { return Ok(taken) };
+        self.put(body, &step.looked_up.records, step.pass)?;
         let told = usize::try_from(step.chunk.tally.bytes).unwrap_or(usize::MAX);
         self.put(body, &buffer.0[..told.min(buffer.0.len())], step.pass)?;
         let time = body.host.now().since(began);
 
         let mut report = lock(&self.report);
-        report.looked_up += step.looked_up_tally;
+        report.looked_up += step.looked_up.tally;
         report.add_to_pass(step.pass, step.chunk.tally, time);
         if body.stopped {
             report.stopped.tally += step.chunk.tally;
-            report.stopped.tally += step.looked_up_tally;
+            report.stopped.tally += step.looked_up.tally;
             report.stopped.time.0 += time.0;
         }
-        Ok(Some(step))
+        drop(report);
+        Ok(taken)
+    }
+
+    /// Puts what lookups left after the last read.
+    fn tell_looked_up(&self, body: &mut Body<'_>) -> Result<(), Error> {
+        loop {
+            let (pass, looked_up) = {
+                let mut feed = self.feed();
+                (feed.pass(), feed.take_looked_up())
+            };
+            if looked_up.records.is_empty() {
+                return Ok(());
+            }
+            self.put(body, &looked_up.records, pass)?;
+            let mut report = lock(&self.report);
+            report.looked_up += looked_up.tally;
+            report.stopped.tally += looked_up.tally;
+        }
     }
 
     /// Puts records and counts them in the CRC.
@@ -252,7 +358,7 @@ impl Saver {
     }
 
     fn note_pending(&self) -> u64 {
-        let pending = self.feed().pending();
+        let pending = self.feed().pending(self.halt.now());
         lock(&self.report).pending = pending;
         pending
     }

@@ -32,9 +32,10 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 /// Ends when `max_ns` nanoseconds are over, the stream's rate limit is reached, or the end of the table is. A negative
 /// `max_ns` sets no bound. With a table in memory the bound is kept to within 4096 slots. With one in the kernel, the
 /// first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
-/// over the whole table, which nothing can interrupt.
+/// over the whole table, which nothing can interrupt. With SPAPR_HTAB_READ_AHEAD it sends what was read and waits for
+/// no read; without a bound, or while the VM is told to be stopped, it waits for more as long as the bound is.
 ///
-/// Returns 0 if there may be more, 1 if a sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
+/// Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
 /// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
 /// at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
 ///
@@ -56,11 +57,14 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 
 /// Writes one body with all that is left to tell to `stream`. The VM is stopped.
 ///
+/// Reads the table once around, from where iterate stopped. What was read since spapr_htab_vm_state told the stop counts;
+/// without that call, all is read here.
+///
 /// May be called again, with the VM stopped again; if nothing changed since, the body is empty.
 ///
 /// Returns 0 or -errno: as spapr_htab_save_iterate; -EAGAIN if the table was replaced by one of another size since the
-/// last iterate (its size can no longer be sent: migrate again); -EBUSY if the table goes on changing. After a failure the
-/// guest can go on.
+/// last iterate (its size can no longer be sent: migrate again); -EINVAL if the VM is told to run meanwhile. After a
+/// failure the guest can go on.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -73,7 +77,25 @@ pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream
     })
 }
 
-/// Ends a save, whatever became of it: closes the fd, frees buffers. The statistics stay. Fine without a setup.
+/// Tells that the VM has stopped (`running` 0: no vCPU runs any more) or is about to run (else: none runs yet). Optional:
+/// reads of the table since the stop then count for spapr_htab_save_complete. A host that tells one tells all, whether a
+/// save is under way or not; until the first call nothing is taken as known. QEMU: a VM state change handler.
+///
+/// Any thread, any lock; waits for nothing.
+///
+/// Returns 0, or -EINVAL for a NULL handle.
+///
+/// # Safety
+/// The contract of [`crate::capi`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_int) -> c_int {
+    call(handle, |handle| {
+        handle.saver.vm_state(running != 0);
+        Ok(0)
+    })
+}
+
+/// Ends a save, whatever became of it: ends the thread that reads ahead, closes the fd, frees buffers. The statistics stay. Fine without a setup.
 ///
 /// Returns 0, or -EINVAL for a NULL handle, or -EDEADLK if called from a stream callback.
 ///
@@ -87,7 +109,10 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// Stores an estimate of the bytes still to be sent in `*out`: what is left of the first pass at the density seen so
 /// far, then as much as the last sweep told. 0 after a complete, without a table and outside a save.
 ///
-/// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in.
+/// What was read ahead and not sent is counted exactly.
+///
+/// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in, but not for one
+/// of the thread that reads ahead.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].

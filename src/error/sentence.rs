@@ -104,11 +104,6 @@ impl fmt::Display for Error {
                 "the kernel took {took} of the {gave} bytes of the record for slot {slot} and gave no reason; the \
                  table is incomplete"
             ),
-            Error::StillChanging { sweeps } => write!(
-                f,
-                "the hash table still changed in each of {sweeps} sweeps after the VM should have stopped; the \
-                 migration would lose changes"
-            ),
             Error::SizeUnsent { order } => write!(
                 f,
                 "the guest's hash table was replaced by one of order {} just before the VM stopped and its size can no \
@@ -151,6 +146,10 @@ impl fmt::Display for Error {
             Error::Free(errno) => write!(f, "the host could not free its hash table: {errno}"),
             Error::Internal => f.write_str(
                 "a bug in spapr-htab (a panic, see the log); a save under way refuses to go on until the next setup",
+            ),
+            Error::Reader(said) => write!(
+                f,
+                "a bug in spapr-htab (a panic while reading ahead: {said}); the save refuses to go on until the next setup"
             ),
         }
     }
