@@ -38,6 +38,10 @@ def from_hash_to_radix(lab, series):
         machine.type("reboot -f")
         wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
         machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
+        if mmu == "Hash":
+            # The size of a table that the destination has not heard of at the stop cannot be sent: the migration would fail.
+            machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
+            wait_for(machine, "the new size", lambda: machine.query()["save-order"])
         end_quickly(machine)
         info = machine.wait_migration("completed")
         destination.wait_status("paused")

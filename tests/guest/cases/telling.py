@@ -4,6 +4,7 @@
 import re
 
 from cases.registry import case
+from cases.slowly import CALM, CALM_RATE, SLOW, end_quickly, wait_for
 from machine import TestFailure
 from qmp import QmpError
 
@@ -23,10 +24,12 @@ def told_to_the_user(lab, series):
     tracing = ("-trace", "enable=spapr_htab_*")
     machine = lab.boot(patched, lab.guest(), extra=tracing)
     if series == "7.2":
-        # There the table waits until RAM has nothing left to send, and iterate may not be called at all.
-        machine.type("killall -STOP work")
+        # There the table waits until RAM has nothing left to send.
+        machine.type(CALM)
     destination = lab.machine(patched, machine.guest, incoming=True, extra=tracing)
-    machine.start_migration(destination.incoming)
+    machine.start_migration(destination.incoming, bandwidth=CALM_RATE if series == "7.2" else SLOW, downtime_ms=1)
+    wait_for(machine, "iterate", lambda: "save_iterate" in first_events(machine.said()))
+    end_quickly(machine)
     machine.wait_migration("completed")
     destination.wait_status("paused")
 
