@@ -15,8 +15,10 @@ TRACING = "/sys/kernel/tracing"
 # The function that opens such an fd, and what it returns.
 PROBE = "r:htab/open kvm_hv:kvm_vm_ioctl_get_htab_fd fd=$retval:s64"
 CALLS = ("read", "write", "writev")
-# Thread, seconds, and what happened.
-LINE = re.compile(r"^.*-(\d+) +\[\d+\] \S+ +([\d.]+): (.*)$")
+# The library's thread, which reads the fd that another one of the source has opened.
+READER = "spapr-htab-read"
+# Thread's name and number, seconds, and what happened.
+LINE = re.compile(r"^ *(\S.*)-(\d+) +\[\d+\] \S+ +([\d.]+): (.*)$")
 OPENED = re.compile(r"open: \(.*\) fd=(-?\d+)")
 ENTERED = re.compile(r"sys_(\w+)\(fd: (\w+)")
 LEFT = re.compile(r"sys_(\w+) -> (0x\w+)")
@@ -59,7 +61,7 @@ class Tracing:
         _write("kprobe_events", "")
 
     def calls(self):
-        """Of each thread that opened such an fd, in that order, its calls on it."""
+        """Of each thread that opened such an fd, in that order, the calls on it. The source opens first."""
         opened, found, inside = {}, {}, set()
         with open(os.path.join(TRACING, "trace"), encoding="ascii", errors="replace") as file:
             for line in file:
@@ -68,7 +70,10 @@ class Tracing:
                 line = LINE.match(line)
                 if not line:
                     continue
-                thread, when, what = line.groups()
+                name, thread, when, what = line.groups()
+                if name == READER and opened:
+                    opened.setdefault(thread, opened[next(iter(found))])
+                    found.setdefault(thread, found[next(iter(found))])
                 if match := OPENED.match(what):
                     opened[thread] = int(match.group(1))
                     found.setdefault(thread, [])
@@ -81,4 +86,4 @@ class Tracing:
                     if result >> 63:
                         raise TestFailure(f"a call failed: {what}")
                     found[thread].append(Call(match.group(1), float(when), result))
-        return list(found.values())
+        return list({id(calls): calls for calls in found.values()}.values())
