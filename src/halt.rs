@@ -4,11 +4,12 @@
 
 use crate::ahead::SharedQueue;
 use crate::lock::lock;
+use std::num::NonZeroU64;
 use std::sync::Mutex;
 
 /// One stop of the VM: no two have the same number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stop(u64);
+pub struct Stop(NonZeroU64);
 
 /// What is known of the VM's stops.
 #[derive(Default)]
@@ -28,7 +29,7 @@ struct State {
 impl State {
     fn begin(&mut self) {
         self.stops += 1;
-        self.set(Some(Stop(self.stops)));
+        self.set(NonZeroU64::new(self.stops).map(Stop));
     }
 
     fn end(&mut self) {

@@ -51,7 +51,8 @@ pub struct Sweep {
     told: u64,
     last_told: u64,
     /// The stop that this counts for, and the slots that were passed since by reads begun since.
-    since: Option<(Stop, u64)>,
+    since: Option<Stop>,
+    passed: u64,
     share: Share,
     /// Time that this sweep's reads took.
     took: Nanos,
@@ -65,7 +66,7 @@ impl Sweep {
     pub fn of(source: &dyn Source, share: Share) -> Sweep {
         let (slots, position, pass) = (source.slots(), source.position().0, source.pass());
         let (told, last_told, took) = (0, 0, Nanos(0));
-        Sweep { slots, position, pass, told, last_told, since: None, share, took, resting: None }
+        Sweep { slots, position, pass, told, last_told, since: None, passed: 0, share, took, resting: None }
     }
 
     /// Where the next read begins.
@@ -83,7 +84,8 @@ impl Sweep {
     /// Goes on by one read. Tells whether a sweep ended with it that began at slot 0 and told nothing.
     pub fn advance(&mut self, read: &Read) -> bool {
         let Read { chunk, stop, time: (began, ended) } = read;
-        self.since = stop.map(|stop| (stop, self.passed_since(stop) + chunk.slots));
+        self.passed = stop.map_or(0, |stop| self.passed_since(stop) + chunk.slots);
+        self.since = *stop;
         self.resting = None;
         self.took.0 += ended.since(*began).0;
         self.told += chunk.tally.bytes;
@@ -116,7 +118,7 @@ impl Sweep {
     }
 
     fn passed_since(&self, stop: Stop) -> u64 {
-        self.since.filter(|(since, _)| *since == stop).map_or(0, |(_, passed)| passed)
+        if self.since == Some(stop) { self.passed } else { 0 }
     }
 
     /// An estimate of the bytes still to be read: what is left of the first pass at the density seen so far, then as much
