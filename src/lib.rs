@@ -9,6 +9,7 @@
 
 pub mod capi;
 pub mod clock;
+pub mod crc;
 pub mod error;
 pub mod feed;
 pub mod host;
