@@ -7,6 +7,7 @@
 // Allowed where memory is shared with C or with vCPUs: `capi` and `table`.
 #![deny(unsafe_code)]
 
+pub mod batch;
 pub mod capi;
 pub mod clock;
 pub mod crc;
