@@ -71,7 +71,7 @@ typedef struct SpaprHtabTable {
 // longjmp through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
 // for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 // clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
-// spapr_htab_last_error, spapr_htab_quiesce, spapr_htab_resume and the lookups.
+// spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_quiesce, spapr_htab_resume and the lookups.
 typedef struct SpaprHtabHost {
     // sizeof(SpaprHtabHost).
     size_t struct_size;
@@ -209,7 +209,7 @@ int spapr_htab_save_setup(struct SpaprHtab *handle,
 // first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
 // over the whole table, which nothing can interrupt.
 //
-// Returns 0 if there may be more, 1 if a sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
+// Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
 // host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
 // at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
 int spapr_htab_save_iterate(struct SpaprHtab *handle,
@@ -218,13 +218,26 @@ int spapr_htab_save_iterate(struct SpaprHtab *handle,
 
 // Writes one body with all that is left to tell to `stream`. The VM is stopped.
 //
+// Reads the table once around, from where iterate stopped. What was read since spapr_htab_vm_state told the stop counts;
+// without that call, all is read here.
+//
 // May be called again, with the VM stopped again; if nothing changed since, the body is empty.
 //
 // Returns 0 or -errno: as spapr_htab_save_iterate; -EAGAIN if the table was replaced by one of another size since the
-// last iterate (its size can no longer be sent: migrate again); -EBUSY if the table goes on changing. After a failure the
-// guest can go on.
+// last iterate (its size can no longer be sent: migrate again); -EINVAL if the VM is told to run meanwhile. After a
+// failure the guest can go on.
 int spapr_htab_save_complete(struct SpaprHtab *handle,
                              void *stream);
+
+// Tells that the VM has stopped (`running` 0: no vCPU runs any more) or is about to run (else: none runs yet). Optional:
+// reads of the table since the stop then count for spapr_htab_save_complete. A host that tells one tells all, whether a
+// save is under way or not; until the first call nothing is taken as known. QEMU: a VM state change handler.
+//
+// Any thread, any lock; waits for nothing.
+//
+// Returns 0, or -EINVAL for a NULL handle.
+int spapr_htab_vm_state(struct SpaprHtab *handle,
+                        int running);
 
 // Ends a save, whatever became of it: closes the fd, frees buffers. The statistics stay. Fine without a setup.
 //

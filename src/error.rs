@@ -145,11 +145,6 @@ pub enum Error {
         /// Bytes given.
         gave: usize,
     },
-    /// The table goes on changing in complete, when the VM should be stopped.
-    StillChanging {
-        /// Sweeps made, each of which found changes.
-        sweeps: u32,
-    },
     /// The table's size changed after the last iterate: its new size has no place in the last section.
     SizeUnsent {
         /// The size to be sent.
@@ -209,7 +204,6 @@ impl Error {
             | Error::KernelShort { .. }
             | Error::Truncated(_) => Errno::EIO,
             Error::Memory { .. } => Errno(libc::ENOMEM),
-            Error::StillChanging { .. } => Errno(libc::EBUSY),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
             Error::Internal => Errno(libc::ENOTRECOVERABLE),
         }

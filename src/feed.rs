@@ -3,23 +3,35 @@
 
 use crate::clock::Nanos;
 use crate::error::Error;
+use crate::halt::Stop;
 use crate::host::Host;
 use crate::hpte::Slot;
 use crate::record::{Extent, HEADER_BYTES, StreamHeader, Tally};
 use crate::source::{Chunk, KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
+use crate::sweep::{Read, Share, Sweep};
 use crate::table::Table;
 
 /// Looked-up records kept for the stream. Beyond this the whole table is told again instead.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
-/// Bytes a slot costs in a first pass before anything is known: one valid entry, a header with it, in each group of 8.
-const ASSUMED_BYTES_PER_GROUP: u64 = 24;
-const SLOTS_PER_GROUP: u64 = 8;
 
 /// How tables are saved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SaveOptions {
     /// See [`MemoryOptions::compare`].
     pub compare: bool,
+    /// What part of the time sweeps may take that find nothing, while the VM runs.
+    pub share: Share,
+}
+
+impl SaveOptions {
+    /// What the C interface does when nothing is asked for.
+    pub const DEFAULT: SaveOptions = SaveOptions { compare: false, share: Share::DEFAULT };
+}
+
+impl Default for SaveOptions {
+    fn default() -> Self {
+        SaveOptions::DEFAULT
+    }
 }
 
 /// How far a save has come with the table.
@@ -35,7 +47,7 @@ enum Phase {
     /// The guest has no table.
     NoTable,
     /// The table is being swept.
-    Sweeping(Box<dyn Source>),
+    Sweeping(Box<dyn Source>, Sweep),
 }
 
 /// How the next body begins.
@@ -61,7 +73,7 @@ pub struct Step {
     pub looked_up: Vec<u8>,
     /// What those hold.
     pub looked_up_tally: Tally,
-    /// With this step a sweep ended that began at slot 0, after the VM's stop if there was one, and told nothing.
+    /// With this step a sweep ended that began at slot 0 and told nothing.
     pub clean: bool,
 }
 
@@ -78,12 +90,6 @@ pub struct Feed {
     looked_up_tally: Tally,
     /// Passes over tables that this one replaced.
     earlier_passes: u64,
-    /// Bytes told in this sweep, and in the whole one before it.
-    told: u64,
-    last_told: u64,
-    /// This sweep began before the VM stopped: what changed behind it since is for the next one to find, so that this one
-    /// proves nothing even if it tells nothing.
-    began_before_stop: bool,
 }
 
 impl Feed {
@@ -129,7 +135,7 @@ impl Feed {
             Phase::Idle => Err(Error::State(idle)),
             Phase::Failed(error) => Err(error.clone()),
             Phase::Quiesced => Ok(Opening::Quiesced),
-            Phase::NoTable | Phase::Sweeping(_) => Ok(match (self.unsent, &self.phase) {
+            Phase::NoTable | Phase::Sweeping(..) => Ok(match (self.unsent, &self.phase) {
                 (Some(table), _) => Opening::NewTable(table),
                 (None, Phase::NoTable) => Opening::NoTable,
                 (None, _) => Opening::Table,
@@ -143,12 +149,16 @@ impl Feed {
         self.unsent = self.unsent.filter(|unsent| unsent.order() != table.order());
     }
 
-    /// The VM has stopped.
-    pub fn stopped(&mut self) {
-        self.began_before_stop = self.position() != Slot(0);
+    /// Whether reads begun since the stop have passed all of the table; `None` if there is nothing to read from any more.
+    #[must_use]
+    pub fn has_passed_all_since(&self, stop: Stop) -> Option<bool> {
+        match &self.phase {
+            Phase::Sweeping(_, sweep) => Some(sweep.has_passed_all_since(stop)),
+            _ => None,
+        }
     }
 
-    /// Reads on; `None` if there is nothing to read from any more.
+    /// Reads on; `None` if there is nothing to read from any more. `stop`: the VM's stop, if it is stopped.
     ///
     /// # Errors
     /// The table's.
@@ -157,54 +167,57 @@ impl Feed {
         host: &dyn Host,
         buf: &mut [u8],
         deadline: Option<Nanos>,
+        stop: Option<Stop>,
     ) -> Result<Option<Step>, Error> {
-        let source = match &mut self.phase {
-            Phase::Sweeping(source) if self.unsent.is_none() => source,
+        let (source, sweep) = match &mut self.phase {
+            Phase::Sweeping(source, sweep) if self.unsent.is_none() => (source, sweep),
             Phase::Failed(error) => return Err(error.clone()),
             _ => return Ok(None),
         };
-        let pass = source.pass();
+        let pass = self.earlier_passes + sweep.pass();
+        let began = host.now();
         let chunk = source.read(buf, host.clock(), deadline)?;
-        self.told += chunk.tally.bytes;
-        let proof = pass > 1 && !self.began_before_stop && self.looked_up.is_empty();
-        let clean = chunk.wrapped && self.told == 0 && proof;
-        if chunk.wrapped {
-            self.began_before_stop = false;
-            self.last_told = std::mem::take(&mut self.told);
+        let read = Read { chunk, stop, time: (began, host.now()) };
+        let clean = sweep.advance(&read) && self.looked_up.is_empty();
+        let (looked_up, looked_up_tally) = self.take_looked_up();
+        Ok(Some(Step { chunk, pass, looked_up, looked_up_tally, clean }))
+    }
+
+    /// Whether another sweep would come too soon after one that found nothing.
+    #[must_use]
+    pub fn is_resting(&self, now: Nanos) -> bool {
+        match &self.phase {
+            Phase::Sweeping(_, sweep) => sweep.is_resting(now) && self.looked_up.is_empty(),
+            _ => false,
         }
-        Ok(Some(Step {
-            chunk,
-            pass: self.earlier_passes + pass,
-            looked_up: std::mem::take(&mut self.looked_up),
-            looked_up_tally: std::mem::take(&mut self.looked_up_tally),
-            clean,
-        }))
+    }
+
+    /// The records that lookups left, and what they hold.
+    pub fn take_looked_up(&mut self) -> (Vec<u8>, Tally) {
+        (std::mem::take(&mut self.looked_up), std::mem::take(&mut self.looked_up_tally))
+    }
+
+    /// The pass that the next read belongs to, counted from 1 since setup.
+    #[must_use]
+    pub fn pass(&self) -> u64 {
+        match &self.phase {
+            Phase::Sweeping(_, sweep) => self.earlier_passes + sweep.pass(),
+            _ => self.earlier_passes,
+        }
     }
 
     /// An estimate of the bytes still to come.
     #[must_use]
-    pub fn pending(&self) -> u64 {
-        let Phase::Sweeping(source) = &self.phase else { return 0 };
-        let (passed, slots) = (source.position().0, source.order().slots());
-        let sweep = if source.pass() > 1 {
-            self.last_told.saturating_sub(self.told)
-        } else if passed == 0 {
-            slots / SLOTS_PER_GROUP * ASSUMED_BYTES_PER_GROUP
-        } else {
-            // At most 2^32 slots of some 24 bytes: the product of both needs 128 bits.
-            let left = u128::from(self.told) * u128::from(slots - passed) / u128::from(passed);
-            u64::try_from(left).unwrap_or(u64::MAX)
-        };
-        sweep + self.looked_up.len() as u64
+    pub fn pending(&self, stop: Option<Stop>) -> u64 {
+        let Phase::Sweeping(_, sweep) = &self.phase else { return 0 };
+        sweep.left(stop) + self.looked_up.len() as u64
     }
 
     /// Lets go of the table.
     pub fn quiesce(&mut self) {
         self.replacing = true;
         if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
-            if let Phase::Sweeping(source) = &self.phase {
-                self.earlier_passes += source.pass();
-            }
+            self.earlier_passes = self.pass();
             self.phase = Phase::Quiesced;
             self.forget_lookups();
         }
@@ -225,8 +238,6 @@ impl Feed {
             Ok((table, phase)) => {
                 self.phase = phase;
                 self.unsent = Some(table);
-                self.told = 0;
-                self.last_told = 0;
                 Ok(())
             }
             Err(error) => {
@@ -250,7 +261,7 @@ impl Feed {
     /// # Errors
     /// None of its own; if the table has to be told anew, that it cannot be opened.
     pub fn keep(&mut self, host: &dyn Host, run: Extent, entries: &[u8]) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Sweeping(_)) {
+        if !matches!(self.phase, Phase::Sweeping(..)) {
             return Ok(());
         }
         if self.looked_up.len() + HEADER_BYTES + entries.len() <= MAX_LOOKED_UP_BYTES {
@@ -272,14 +283,13 @@ impl Feed {
     #[must_use]
     pub fn position(&self) -> Slot {
         match &self.phase {
-            Phase::Sweeping(source) => source.position(),
+            Phase::Sweeping(_, sweep) => Slot(sweep.position()),
             _ => Slot(0),
         }
     }
 
     fn forget_lookups(&mut self) {
-        self.looked_up = Vec::new();
-        self.looked_up_tally = Tally::default();
+        drop(self.take_looked_up());
     }
 }
 
@@ -293,13 +303,21 @@ impl Phase {
         Ok(match table {
             Table::None => Phase::NoTable,
             Table::Kernel(order) => {
-                Phase::Sweeping(Box::new(KernelSource::open(host, order, KernelOptions::default())?))
+                Phase::sweep(Box::new(KernelSource::open(host, order, KernelOptions::default())?), options)
             }
             Table::Memory(memory) => {
-                let options =
-                    MemoryOptions { compare: options.compare, explicit_invalid, ..MemoryOptions::default() };
-                Phase::Sweeping(Box::new(MemorySource::new(memory, options)?))
+                let compare = options.compare;
+                let how = MemoryOptions { compare, explicit_invalid, ..MemoryOptions::default() };
+                Phase::sweep(Box::new(MemorySource::new(memory, how)?), options)
             }
         })
     }
+
+    fn sweep(source: Box<dyn Source>, options: SaveOptions) -> Phase {
+        let sweep = Sweep::of(source.as_ref(), options.share);
+        Phase::Sweeping(source, sweep)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod crc;
 pub mod error;
 pub mod feed;
+pub mod halt;
 pub mod host;
 pub mod hpte;
 pub mod load;
@@ -24,6 +25,7 @@ pub mod save;
 pub mod sink;
 pub mod source;
 pub mod stream;
+pub mod sweep;
 pub mod table;
 
 /// Sends the log to stderr, under RUST_LOG: for tools and tests in Rust. A logger that was set before stays.
@@ -53,5 +55,6 @@ pub mod exports {
     pub use crate::capi::save::spapr_htab_save_setup;
     pub use crate::capi::stats::spapr_htab_stats;
     pub use crate::capi::handle::spapr_htab_version;
+    pub use crate::capi::save::spapr_htab_vm_state;
     pub use crate::capi::lookup::spapr_htab_write_hpte;
 }

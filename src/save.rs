@@ -9,6 +9,7 @@ use crate::clock::Nanos;
 use crate::error::Error;
 pub use crate::feed::SaveOptions;
 use crate::feed::{Feed, Opening, Step};
+use crate::halt::{Halt, Stop};
 use crate::host::Host;
 use crate::lock::{Entered, Exclusive, lock};
 use crate::record::{StreamHeader, Tally};
@@ -18,16 +19,12 @@ use crate::stream::{BodyHeader, Put};
 use crate::table::Table;
 use std::sync::{Mutex, MutexGuard};
 
-/// Sweeps in complete before a table that never comes to rest fails the migration. With the VM stopped the second or
-/// third finds nothing.
-const MAX_FINAL_SWEEPS: u32 = 16;
-
 /// What iterate left to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// There may be more to tell.
     More,
-    /// A sweep of the whole table found nothing to tell.
+    /// A sweep of the whole table, the last one there was, found nothing to tell.
     Clean,
 }
 
@@ -36,6 +33,7 @@ pub enum Progress {
 pub struct Saver {
     running: Exclusive<Buffer>,
     feed: Mutex<Feed>,
+    halt: Halt,
     report: Mutex<SaveReport>,
 }
 
@@ -89,6 +87,7 @@ impl Saver {
     ) -> Result<Progress, Error> {
         let mut running = self.running.enter("save_iterate")?;
         let deadline = max.map(|max| host.now().after(max));
+        let stop = self.halt.iterating();
         let opening = self.feed().opening("iterate before setup")?;
         let mut body = Body { host, stream, stopped: false };
         let progress = match opening {
@@ -107,7 +106,10 @@ impl Saver {
             }
             Opening::Table => body.wrap(self, |body| {
                 loop {
-                    let step = self.tell(body, &mut running, deadline)?;
+                    if self.feed().is_resting(body.host.now()) {
+                        return Ok(Progress::Clean);
+                    }
+                    let step = self.tell(body, &mut running, deadline, stop)?;
                     let Some(step) = step else { return Ok(Progress::More) };
                     if step.chunk.wrapped {
                         return Ok(if step.clean { Progress::Clean } else { Progress::More });
@@ -126,11 +128,13 @@ impl Saver {
     /// Emits a body with all that is left, the VM being stopped. May be called again; what did not change since is not
     /// told twice.
     ///
+    /// Ends when reads begun since the stop have passed each slot: after one sweep, wherever it begins.
+    ///
     /// # Errors
-    /// As [`Saver::iterate`]; [`Error::SizeUnsent`], [`Error::StillChanging`].
+    /// As [`Saver::iterate`]; [`Error::SizeUnsent`].
     pub fn complete(&self, host: &dyn Host, stream: &mut dyn Put) -> Result<(), Error> {
         let mut running = self.running.enter("save_complete")?;
-        self.feed().stopped();
+        self.halt.completing();
         let opening = self.feed().opening("complete before setup")?;
         if let Opening::NewTable(table) = &opening {
             // A body is either a size or records, and this is the last one. A table of the size that the destination
@@ -148,16 +152,15 @@ impl Saver {
                 lock(&self.report).order = None;
             }
             Opening::NewTable(_) | Opening::Table => body.wrap(self, |body| {
-                let mut sweeps = 0;
-                while sweeps < MAX_FINAL_SWEEPS {
-                    let step = self.tell(body, &mut running, None)?;
-                    let step = step.ok_or(Error::State("the table was replaced during complete"))?;
-                    if step.clean {
-                        return Ok(());
+                const REPLACED: Error = Error::State("the table was replaced during complete");
+                loop {
+                    // Looked at anew each time: a write of the host's begins a stop anew.
+                    let stop = self.halt.now().ok_or(Error::State("the VM runs again, during complete"))?;
+                    if self.feed().has_passed_all_since(stop).ok_or(REPLACED)? {
+                        return self.tell_looked_up(body);
                     }
-                    sweeps += u32::from(step.chunk.wrapped);
+                    self.tell(body, &mut running, None, Some(stop))?.ok_or(REPLACED)?;
                 }
-                Err(Error::StillChanging { sweeps })
             })?,
         }
         self.note_pending();
@@ -177,6 +180,21 @@ impl Saver {
             log::info!("spapr/htab: {}", self.report());
         }
         Ok(())
+    }
+
+    /// The VM has stopped, or is about to run. Reads begun while it is stopped count for complete, which otherwise does
+    /// not trust that anything was read since the stop.
+    pub fn vm_state(&self, running: bool) {
+        if running {
+            self.halt.running();
+        } else {
+            self.halt.stopped();
+        }
+    }
+
+    /// The table was written to by way of this library.
+    pub fn written(&self) {
+        self.halt.written();
     }
 
     /// An estimate of the bytes still to come: what is left of the first pass at the density seen so far, then as much
@@ -223,9 +241,11 @@ impl Saver {
         body: &mut Body<'_>,
         buffer: &mut Entered<'_, Buffer>,
         deadline: Option<Nanos>,
+        stop: Option<Stop>,
     ) -> Result<Option<Step>, Error> {
         let began = body.host.now();
-        let Some(step) = self.feed().step(body.host, &mut buffer.0, deadline)? else { return Ok(None) };
+        let step = self.feed().step(body.host, &mut buffer.0, deadline, stop)?;
+        let Some(step) = step else { return Ok(None) };
         self.put(body, &step.looked_up, step.pass)?;
         let told = usize::try_from(step.chunk.tally.bytes).unwrap_or(usize::MAX);
         self.put(body, &buffer.0[..told.min(buffer.0.len())], step.pass)?;
@@ -242,6 +262,19 @@ impl Saver {
         Ok(Some(step))
     }
 
+    /// Puts what lookups left after the last read.
+    fn tell_looked_up(&self, body: &mut Body<'_>) -> Result<(), Error> {
+        let (pass, (records, tally)) = {
+            let mut feed = self.feed();
+            (feed.pass(), feed.take_looked_up())
+        };
+        self.put(body, &records, pass)?;
+        let mut report = lock(&self.report);
+        report.looked_up += tally;
+        report.stopped.tally += tally;
+        Ok(())
+    }
+
     /// Puts records and counts them in the CRC.
     fn put(&self, body: &mut Body<'_>, records: &[u8], pass: u64) -> Result<(), Error> {
         if records.is_empty() {
@@ -252,7 +285,7 @@ impl Saver {
     }
 
     fn note_pending(&self) -> u64 {
-        let pending = self.feed().pending();
+        let pending = self.feed().pending(self.halt.now());
         lock(&self.report).pending = pending;
         pending
     }

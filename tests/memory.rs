@@ -16,8 +16,8 @@ use spapr_htab::source::{MemoryOptions, MemorySource, Source};
 use spapr_htab::table::Table;
 use std::sync::atomic::Ordering;
 
-const COMPARE: SaveOptions = SaveOptions { compare: true };
-const PLAIN: SaveOptions = SaveOptions { compare: false };
+const COMPARE: SaveOptions = SaveOptions { compare: true, ..SaveOptions::DEFAULT };
+const PLAIN: SaveOptions = SaveOptions::DEFAULT;
 
 fn store(host: &MemoryHost, slot: u64, v: u64, r: u64) {
     host.memory().as_ref().expect("a table").store(slot, v, r);

@@ -13,10 +13,12 @@ use spapr_htab::error::Error;
 use spapr_htab::hpte::Slot;
 use spapr_htab::lookup::read_hptes;
 use spapr_htab::save::{Progress, SaveOptions, Saver};
+use spapr_htab::sweep::Share;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 const ORDER: u32 = 18;
-const PLAIN: SaveOptions = SaveOptions { compare: false };
+const PLAIN: SaveOptions = SaveOptions::DEFAULT;
 
 fn guest() -> (Model, VmHost) {
     let model = Model::new(ORDER);
@@ -106,7 +108,7 @@ fn a_failing_stream_fails_every_body_with_its_own_errno() {
 }
 
 #[test]
-fn a_table_that_never_rests_fails_the_migration_instead_of_hanging_it() {
+fn complete_ends_after_one_sweep_whatever_the_table_does() {
     let (model, host) = guest();
     let saver = Saver::default();
     setup(&saver, &host).expect("setup");
@@ -115,8 +117,8 @@ fn a_table_that_never_rests_fails_the_migration_instead_of_hanging_it() {
         let (v, r) = hpte(numbers.below(1000));
         model.enter(3, v, r);
     }));
-    let error = saver.complete(&host, &mut Output::default()).expect_err("never clean");
-    assert_eq!(error.errno().number(), libc::EBUSY);
+    saver.complete(&host, &mut Output::default()).expect("a sweep");
+    assert_eq!(model.stats().slots_read, model.slots());
 }
 
 #[test]
@@ -150,6 +152,55 @@ fn statistics_add_up_and_reset() {
         assert_eq!(report.order.map(spapr_htab::hpte::Order::log2_bytes), Some(ORDER));
         assert_eq!(saver.pending(), 0);
     }
+}
+
+#[test]
+fn after_a_sweep_that_found_nothing_the_next_one_waits_for_its_share_of_the_time() {
+    for percent in [1, 25, 50, 99, 100] {
+        let (model, host) = guest();
+        let share = Share::new(percent).expect("a share");
+        let saver = Saver::default();
+        saver.setup(&host, &mut Output::default(), SaveOptions { share, ..PLAIN }).expect("setup");
+        let iterate = || saver.iterate(&host, &mut Output::default(), None).expect("iterate");
+        iterate();
+        model.set_costs(htab_model::model::Costs { call_ns: 0, slot_ns: 1, entry_ns: 1 });
+        let clock = model.clock();
+        let began = clock.load(Relaxed);
+        assert_eq!(iterate(), Progress::Clean);
+        let took = clock.load(Relaxed) - began;
+        assert_eq!(took, model.slots());
+        let mut sweeps = 0;
+        // Looks in every eighth of a sweep's time, for the time of 400 sweeps.
+        for _ in 0..400 * 8 {
+            let reads = model.stats().reads;
+            assert_eq!(iterate(), Progress::Clean, "at rest or swept, nothing was found");
+            sweeps += model.stats().reads - reads;
+            clock.fetch_add(took / 8, Relaxed);
+        }
+        let spent = sweeps * 100 / (400 + sweeps);
+        assert!(spent <= u64::from(percent) && sweeps > 0, "{sweeps} sweeps: {spent} % of the time");
+        assert!(percent < 100 || sweeps == 400 * 8, "all of the time");
+    }
+}
+
+#[test]
+fn complete_and_lookups_do_not_wait_for_a_share_of_the_time() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    model.set_costs(htab_model::model::Costs { call_ns: 0, slot_ns: 1000, entry_ns: 0 });
+    let iterate = || saver.iterate(&host, &mut Output::default(), None).expect("iterate");
+    while iterate() == Progress::More {}
+    model.enter(7, hpte(1).0, 5);
+    assert_eq!(iterate(), Progress::Clean, "at rest");
+    assert!(model.is_dirty(7));
+    read_hptes(&host, &saver, Slot(7), 1).expect("a lookup");
+    assert_eq!(iterate(), Progress::More, "what was looked up goes out");
+    while iterate() == Progress::More {}
+    model.enter(8, hpte(2).0, 5);
+    assert_eq!(iterate(), Progress::Clean, "at rest again");
+    saver.complete(&host, &mut Output::default()).expect("complete");
+    assert!(!model.is_dirty(8));
 }
 
 /// What may happen to a guest that is being migrated.

@@ -88,10 +88,10 @@ fn rounds(options: SaveOptions, touches: bool) {
 
 #[test]
 fn marked_changes_are_never_lost() {
-    rounds(SaveOptions { compare: false }, false);
+    rounds(SaveOptions::DEFAULT, false);
 }
 
 #[test]
 fn unmarked_changes_are_never_lost_when_comparing() {
-    rounds(SaveOptions { compare: true }, true);
+    rounds(SaveOptions { compare: true, ..SaveOptions::DEFAULT }, true);
 }

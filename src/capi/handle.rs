@@ -33,7 +33,7 @@ impl SpaprHtab {
     }
 
     pub(super) fn save_options(&self) -> SaveOptions {
-        SaveOptions { compare: self.host.calls.flags & SPAPR_HTAB_COMPARE != 0 }
+        SaveOptions { compare: self.host.calls.flags & SPAPR_HTAB_COMPARE != 0, ..SaveOptions::DEFAULT }
     }
 }
 

@@ -34,7 +34,7 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 /// first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
 /// over the whole table, which nothing can interrupt.
 ///
-/// Returns 0 if there may be more, 1 if a sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
+/// Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
 /// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
 /// at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
 ///
@@ -56,11 +56,14 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 
 /// Writes one body with all that is left to tell to `stream`. The VM is stopped.
 ///
+/// Reads the table once around, from where iterate stopped. What was read since spapr_htab_vm_state told the stop counts;
+/// without that call, all is read here.
+///
 /// May be called again, with the VM stopped again; if nothing changed since, the body is empty.
 ///
 /// Returns 0 or -errno: as spapr_htab_save_iterate; -EAGAIN if the table was replaced by one of another size since the
-/// last iterate (its size can no longer be sent: migrate again); -EBUSY if the table goes on changing. After a failure the
-/// guest can go on.
+/// last iterate (its size can no longer be sent: migrate again); -EINVAL if the VM is told to run meanwhile. After a
+/// failure the guest can go on.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -69,6 +72,24 @@ pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream
     call(handle, |handle| {
         needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
         handle.saver.complete(&handle.host, &mut handle.host.stream(stream))?;
+        Ok(0)
+    })
+}
+
+/// Tells that the VM has stopped (`running` 0: no vCPU runs any more) or is about to run (else: none runs yet). Optional:
+/// reads of the table since the stop then count for spapr_htab_save_complete. A host that tells one tells all, whether a
+/// save is under way or not; until the first call nothing is taken as known. QEMU: a VM state change handler.
+///
+/// Any thread, any lock; waits for nothing.
+///
+/// Returns 0, or -EINVAL for a NULL handle.
+///
+/// # Safety
+/// The contract of [`crate::capi`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_int) -> c_int {
+    call(handle, |handle| {
+        handle.saver.vm_state(running != 0);
         Ok(0)
     })
 }

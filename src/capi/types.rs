@@ -42,7 +42,7 @@ pub struct SpaprHtabTable {
 /// longjmp through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
 /// for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 /// clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
-/// spapr_htab_last_error, spapr_htab_quiesce, spapr_htab_resume and the lookups.
+/// spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_quiesce, spapr_htab_resume and the lookups.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SpaprHtabHost {

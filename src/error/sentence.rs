@@ -104,11 +104,6 @@ impl fmt::Display for Error {
                 "the kernel took {took} of the {gave} bytes of the record for slot {slot} and gave no reason; the \
                  table is incomplete"
             ),
-            Error::StillChanging { sweeps } => write!(
-                f,
-                "the hash table still changed in each of {sweeps} sweeps after the VM should have stopped; the \
-                 migration would lose changes"
-            ),
             Error::SizeUnsent { order } => write!(
                 f,
                 "the guest's hash table was replaced by one of order {} just before the VM stopped and its size can no \

@@ -78,6 +78,9 @@ impl KernelSource {
             if u64::from(run.index) < end {
                 return wrong(run, "it goes backwards");
             }
+            if run.end() == u64::from(run.index) {
+                return wrong(run, "it names no slots");
+            }
             if first_pass && u64::from(run.index) > end {
                 return wrong(run, "the first pass left out the slots before it");
             }
@@ -121,15 +124,15 @@ impl Source for KernelSource {
         if self.pass == 1 && wrapped && end != self.order.slots() && (got, self.position) != (0, 0) {
             return Err(Error::FirstPassShort { end: Slot(end), order: self.order });
         }
+        let slots = if wrapped { slots_left } else { end - self.position };
         if self.pass == 1 {
-            let slots = if wrapped { slots_left } else { end - self.position };
             self.pace.first_pass_took(took, slots, tally.valid, got);
         } else if let (Some(left), false) = (left, wrapped) {
             self.pace.later_pass_took(took, asked, left);
         }
         self.position = if wrapped { 0 } else { end };
         self.pass += u64::from(wrapped);
-        Ok(Chunk { tally, wrapped })
+        Ok(Chunk { tally, slots, wrapped })
     }
 
     fn position(&self) -> Slot {
@@ -140,8 +143,8 @@ impl Source for KernelSource {
         self.pass
     }
 
-    fn order(&self) -> Order {
-        self.order
+    fn slots(&self) -> u64 {
+        self.order.slots()
     }
 }
 
@@ -221,6 +224,7 @@ mod tests {
             (vec![[record(0, 1, 3), record(6, 1, 0)].concat()], "left out the slots before it"),
             (vec![[record(0, 2, 3), record(4, 1, 0)].concat()], "goes backwards"),
             (vec![first_pass.clone(), [record(9, 1, 0), record(3, 1, 0)].concat()], "goes backwards"),
+            (vec![record(0, 0, 0)], "names no slots"),
             (vec![record(0, 1, 16_384)], "outside the table"),
             (vec![first_pass.clone(), record(u32::MAX, 1, 0)], "outside the table"),
             (vec![first_pass[..5].to_vec()], "its header is cut short"),

@@ -135,7 +135,8 @@ impl Source for MemorySource {
     fn read(&mut self, buf: &mut [u8], clock: &dyn Clock, deadline: Option<Nanos>) -> Result<Chunk, Error> {
         check_buffer(buf)?;
         let most = buf.len().min(super::MAX_CHUNK_BYTES);
-        let slots = self.table.order().slots();
+        let slots = self.slots();
+        let began = self.position;
         let mut records = RecordBuilder::new(&mut buf[..most]);
         let mut room = true;
         let mut in_time = true;
@@ -145,12 +146,13 @@ impl Source for MemorySource {
             in_time = deadline.is_none_or(|deadline| clock.now() < deadline);
         }
         let tally: Tally = records.finish();
+        let passed = self.position - began;
         let wrapped = self.position >= slots;
         if wrapped {
             self.position = 0;
             self.pass += 1;
         }
-        Ok(Chunk { tally, wrapped })
+        Ok(Chunk { tally, slots: passed, wrapped })
     }
 
     fn position(&self) -> Slot {
@@ -161,7 +163,7 @@ impl Source for MemorySource {
         self.pass
     }
 
-    fn order(&self) -> Order {
-        self.table.order()
+    fn slots(&self) -> u64 {
+        self.table.order().slots()
     }
 }

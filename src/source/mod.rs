@@ -2,8 +2,9 @@
 //! Where HPTEs come from: a table as a series of sweeps, each from slot 0 to the end.
 //!
 //! The first sweep, the first pass, tells the whole table; each later pass tells the slots that changed since they were
-//! last told. A slot that changes behind the sweep's position waits for the next one, so only a sweep that began at slot 0
-//! after the last change, and told nothing, shows that nothing is left.
+//! last told. A slot that changes behind the sweep's position waits for the next one. So two things show that nothing is
+//! left: a sweep that began at slot 0 after the last change, and told nothing; and, once nothing changes any more, that
+//! the reads begun since then have passed each slot, whatever they told.
 
 mod kernel;
 mod memory;
@@ -26,6 +27,8 @@ pub const MAX_CHUNK_BYTES: usize = 8 + 16 * crate::record::MAX_WIRE_VALID as usi
 pub struct Chunk {
     /// What the records hold.
     pub tally: Tally,
+    /// Slots that the read passed, told or not: one at least. Reads go round the table and leave none out.
+    pub slots: u64,
     /// The read reached the end of the table; the next one begins at slot 0, in the next pass.
     pub wrapped: bool,
 }
@@ -35,7 +38,7 @@ pub trait Source: Send {
     /// Fills `buf` with stream records from the position on, to the end of the table at most.
     ///
     /// Ends when the buffer is full, the table ends or `deadline` comes, as far as that can be helped; see the
-    /// implementations. Always makes progress.
+    /// implementations. Always passes a slot.
     ///
     /// # Errors
     /// [`Error::Buffer`] for a buffer without room for a record; the kernel's errors.
@@ -47,8 +50,8 @@ pub trait Source: Send {
     /// The pass that the next read belongs to, counted from 1.
     fn pass(&self) -> u64;
 
-    /// The table's size.
-    fn order(&self) -> Order;
+    /// How many slots the table has.
+    fn slots(&self) -> u64;
 }
 
 /// Checks a buffer against the smallest read that can return a record (the kernel's test is a strict `<`).

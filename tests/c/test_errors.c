@@ -423,7 +423,7 @@ static void nonsense_is_eio(void **state)
 struct reentrant {
     struct SpaprHtabHost host;
     struct SpaprHtab *handle;
-    int iterate, setup, cleanup, complete, stats, quiesce, resume, lookup;
+    int iterate, setup, cleanup, complete, stats, quiesce, resume, lookup, vm_state;
     size_t sentence;
 };
 
@@ -443,6 +443,7 @@ static int put_and_come_back(void *opaque, void *stream, const uint8_t *data, si
     back->lookup = spapr_htab_read_hptes(back->handle, 0, 1, entry);
     back->quiesce = spapr_htab_quiesce(back->handle);
     back->resume = spapr_htab_resume(back->handle);
+    back->vm_state = spapr_htab_vm_state(back->handle, 1);
     return 0;
 }
 
@@ -466,6 +467,7 @@ static void callbacks_that_come_back(void **state)
         assert_int_equal(back.lookup, 0);
         assert_int_equal(back.quiesce, 0);
         assert_int_equal(back.resume, 0);
+        assert_int_equal(back.vm_state, 0);
         back.iterate = 77;
         assert_in_range(spapr_htab_save_iterate(guest->handle, &back, -1), 0, 1);
     }

@@ -103,6 +103,12 @@ static void fill_the_read(struct guest *guest, size_t len)
     }
 }
 
+static void must_not_read(struct guest *guest, size_t len)
+{
+    (void)guest, (void)len;
+    fail_msg("the table was read");
+}
+
 /*
  * What QEMU loses: the last iterate stops in mid-table with its buffer full, a slot before that place
  * changes, the VM stops, and the read from there to the end says 0.
@@ -127,6 +133,35 @@ static void change_behind_the_position(void **state)
     assert_true(entries > 0);
     assert_int_equal(pass.valid, entries);
     guest_enter(pair.from, 5, 5);
+    complete(&pair);
+    pair_load_and_free(&pair);
+}
+
+/* The host tells that the VM stopped: what is read from then on is not read again. */
+static void stop_told_early(void **state)
+{
+    struct pair pair = pair_new(18);
+    size_t before;
+
+    (void)state;
+    guest_fill(pair.from, 4, 3);
+    assert_int_equal(spapr_htab_vm_state(pair.from->handle, 1), 0);
+    save_begin(pair.from, &pair.stream);
+    guest_enter(pair.from, 5, 5);
+    assert_int_equal(spapr_htab_vm_state(pair.from->handle, 0), 0);
+    iterate_until_clean(pair.from, &pair.stream);
+    before = pair.stream.len;
+    pair.from->before_read = must_not_read;
+    complete(&pair);
+    complete(&pair);
+    assert_int_equal(pair.stream.len, before + 2 * (4 + 8));
+    assert_int_equal(stats_of(pair.from).save_pending, 0);
+
+    /* It went on, as after a checkpoint. */
+    pair.from->before_read = NULL;
+    assert_int_equal(spapr_htab_vm_state(pair.from->handle, 1), 0);
+    guest_enter(pair.from, 6, 6);
+    assert_int_equal(spapr_htab_vm_state(pair.from->handle, 0), 0);
     complete(&pair);
     pair_load_and_free(&pair);
 }
@@ -305,12 +340,13 @@ static void kernel_to_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(changes_bounded),         cmocka_unit_test(changes_unbounded),
-        cmocka_unit_test(changes_order_24),        cmocka_unit_test(change_behind_the_position),
-        cmocka_unit_test(debugger_steals_nothing), cmocka_unit_test(debugger_reads_all),
-        cmocka_unit_test(lookups_without_a_save),  cmocka_unit_test(replaced_same_order),
-        cmocka_unit_test(replaced_other_order),    cmocka_unit_test(resume_fails),
-        cmocka_unit_test(rebooted_to_radix),       cmocka_unit_test(kernel_to_memory),
+        cmocka_unit_test(changes_bounded),     cmocka_unit_test(changes_unbounded),
+        cmocka_unit_test(changes_order_24),    cmocka_unit_test(change_behind_the_position),
+        cmocka_unit_test(stop_told_early),     cmocka_unit_test(debugger_steals_nothing),
+        cmocka_unit_test(debugger_reads_all),  cmocka_unit_test(lookups_without_a_save),
+        cmocka_unit_test(replaced_same_order), cmocka_unit_test(replaced_other_order),
+        cmocka_unit_test(resume_fails),        cmocka_unit_test(rebooted_to_radix),
+        cmocka_unit_test(kernel_to_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,18 @@ static void null_save_complete(void **state)
     guest_free(guest);
 }
 
+static void null_vm_state(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+
+    (void)state;
+    assert_int_equal(spapr_htab_vm_state(NULL, 0), -EINVAL);
+    assert_int_equal(spapr_htab_vm_state(NULL, 1), -EINVAL);
+    assert_int_equal(spapr_htab_vm_state(guest->handle, 0), 0);
+    assert_int_equal(spapr_htab_vm_state(guest->handle, 1), 0);
+    guest_free(guest);
+}
+
 static void null_save_cleanup(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -287,10 +299,10 @@ static void null_pass(void **state)
     }
 
 static const struct CMUnitTest tests[] = {
-    TEST(new),        TEST(free),         TEST(last_error),    TEST(version),      TEST(abi_version),
-    TEST(save_setup), TEST(save_iterate), TEST(save_complete), TEST(save_cleanup), TEST(save_pending),
-    TEST(quiesce),    TEST(resume),       TEST(load),          TEST(load_cleanup), TEST(read_hptes),
-    TEST(write_hpte), TEST(stats),        TEST(pass),
+    TEST(new),          TEST(free),         TEST(last_error),    TEST(version),  TEST(abi_version),
+    TEST(save_setup),   TEST(save_iterate), TEST(save_complete), TEST(vm_state), TEST(save_cleanup),
+    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(load),     TEST(load_cleanup),
+    TEST(read_hptes),   TEST(write_hpte),   TEST(stats),         TEST(pass),
 };
 
 int main(int argc, char **argv)

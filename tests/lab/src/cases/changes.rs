@@ -7,7 +7,8 @@ use crate::migration::Migration;
 use crate::table::{Fill, Guest, Numbers, Outcome};
 use crate::wire;
 use htab_model::vm::VmFactory;
-use spapr_htab::hpte::Order;
+use spapr_htab::hpte::{Hpte, Order, Slot};
+use spapr_htab::lookup::write_hpte;
 use spapr_htab::save::Progress;
 use spapr_htab::source::{KernelOptions, KernelSource, Source};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ pub const CASES: &[Case] = &[
     ("a_change_behind_a_sweep_that_stopped_is_not_lost", lost_entry),
     ("a_change_behind_a_read_of_2_kib_is_not_lost", lost_entry_small_reads),
     ("changes_after_complete_go_out_with_the_next", after_complete),
+    ("reads_since_a_told_stop_count_for_complete", told_stop),
+    ("complete_from_any_position_loses_nothing", any_position),
     ("an_entry_entered_and_removed_again_arrives_removed", back_and_forth),
     ("pending_falls_to_nothing_as_the_table_comes_to_rest", pending),
 ];
@@ -165,6 +168,51 @@ fn after_complete(factory: &dyn VmFactory) -> Outcome {
     guest.enter(77, 7)?;
     migration.complete()?;
     migration.arrive(usize::MAX)
+}
+
+fn told_stop(factory: &dyn VmFactory) -> Outcome {
+    let mut migration = Migration::new(factory, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    guest.fill(Fill::Linux, &mut Numbers(25))?;
+    migration.setup()?;
+    migration.pass()?;
+    let nothing = vec![0; 12];
+    for round in 0..2 {
+        guest.enter(100, round)?;
+        migration.saver.vm_state(false);
+        check!(migration.pass()? == Progress::More, "the change is told");
+        migration.complete()?;
+        check!(migration.bodies.last() == Some(&nothing), "and nothing is left");
+        // What the host itself writes is a change for which no stop needs to be told.
+        let (v, r) = htab_model::record::hpte(7 + round);
+        write_hpte(&migration.source, &migration.saver, Slot(4), Hpte { v, r })
+            .map_err(|error| error.to_string())?;
+        migration.complete()?;
+        check!(migration.bodies.last() != Some(&nothing), "the host's write is told");
+        migration.saver.vm_state(true);
+    }
+    migration.saver.vm_state(false);
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn any_position(factory: &dyn VmFactory) -> Outcome {
+    let mut numbers = Numbers(26);
+    for reads in 0..24 {
+        let mut migration = Migration::new(factory, ORDER)?;
+        let mut guest = migration.guest(ORDER)?;
+        guest.fill(Fill::Random, &mut numbers)?;
+        migration.setup()?;
+        // The first pass ends somewhere in these, and a later one goes as far as the bandwidth allows.
+        for _ in 0..reads {
+            let mut out = Output { limited: true, ..Output::default() };
+            migration.iterate_into(&mut out, Some(if reads % 2 == 0 { 1 << 40 } else { 0 }))?;
+            churn(&mut guest, &mut numbers, 300)?;
+        }
+        migration.complete()?;
+        migration.arrive(usize::MAX).map_err(|why| format!("after {reads} reads: {why}"))?;
+    }
+    Ok(())
 }
 
 fn back_and_forth(factory: &dyn VmFactory) -> Outcome {

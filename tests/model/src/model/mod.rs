@@ -49,7 +49,8 @@ pub struct Stats {
     pub write_calls: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
-    /// The most slots that one read passed over or copied.
+    /// The slots that reads passed over or copied, and the most that one read did.
+    pub slots_read: u64,
     pub max_slots_in_a_read: u64,
     /// Allocations made while a read was in progress on another thread.
     pub overlaps: u64,

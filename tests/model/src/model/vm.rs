@@ -280,6 +280,7 @@ impl ModelFd {
         let mut work = Work::default();
         let done = htab_fd::read(&mut state.table, &mut self.ctx, &mut buf[..len], &mut work);
         state.stats.bytes_read += done as u64;
+        state.stats.slots_read += work.slots + work.entries;
         state.stats.max_slots_in_a_read = state.stats.max_slots_in_a_read.max(work.slots + work.entries);
         self.model.advance(work.slots * state.costs.slot_ns + work.entries * state.costs.entry_ns);
         Ok(done)

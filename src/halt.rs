@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Whether the VM is stopped. While it is, nothing in its table changes, and a slot that was passed by a read begun since
+//! needs no other.
+
+use crate::lock::lock;
+use std::sync::Mutex;
+
+/// One stop of the VM: no two have the same number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stop(u64);
+
+/// What is known of the VM's stops.
+#[derive(Debug, Default)]
+pub struct Halt(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    stops: u64,
+    /// The stop that lasts, if one does.
+    now: Option<Stop>,
+    /// The host says when the VM stops and when it runs; otherwise a stop is known for the length of a complete.
+    told: bool,
+}
+
+impl State {
+    fn begin(&mut self) {
+        self.stops += 1;
+        self.now = Some(Stop(self.stops));
+    }
+}
+
+impl Halt {
+    /// The host says that the VM has stopped. Said twice it is one stop.
+    pub fn stopped(&self) {
+        let mut state = lock(&self.0);
+        if !(state.told && state.now.is_some()) {
+            state.told = true;
+            state.begin();
+        }
+    }
+
+    /// The host says that the VM is about to run.
+    pub fn running(&self) {
+        let mut state = lock(&self.0);
+        state.told = true;
+        state.now = None;
+    }
+
+    /// The table was written to on the host's behalf: what was passed since the stop has to be passed again.
+    pub fn written(&self) {
+        let mut state = lock(&self.0);
+        if state.now.is_some() {
+            state.begin();
+        }
+    }
+
+    /// The stop that lasts.
+    #[must_use]
+    pub fn now(&self) -> Option<Stop> {
+        lock(&self.0).now
+    }
+
+    /// At the start of a complete, for which the VM is stopped: without the host's word the stop is a new one each time.
+    pub fn completing(&self) {
+        let mut state = lock(&self.0);
+        if !(state.told && state.now.is_some()) {
+            state.told = false;
+            state.begin();
+        }
+    }
+
+    /// At the start of an iterate: a stop that only a complete knew of may be over.
+    #[must_use]
+    pub fn iterating(&self) -> Option<Stop> {
+        let mut state = lock(&self.0);
+        if !state.told {
+            state.now = None;
+        }
+        state.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_the_host_tells_lasts_until_it_tells_otherwise() {
+        let halt = Halt::default();
+        halt.stopped();
+        let stop = halt.now();
+        assert!(stop.is_some());
+        halt.stopped();
+        halt.completing();
+        assert_eq!((halt.now(), halt.iterating()), (stop, stop));
+        halt.running();
+        assert_eq!(halt.now(), None);
+        halt.stopped();
+        assert!(halt.now().is_some_and(|other| Some(other) != stop));
+    }
+
+    #[test]
+    fn without_the_hosts_word_each_complete_is_a_stop_of_its_own() {
+        let halt = Halt::default();
+        halt.completing();
+        let first = halt.now();
+        halt.completing();
+        assert!(first.is_some() && halt.now().is_some() && halt.now() != first);
+        assert_eq!(halt.iterating(), None);
+    }
+
+    #[test]
+    fn what_the_host_tells_after_a_complete_is_a_new_stop() {
+        let halt = Halt::default();
+        halt.completing();
+        let own = halt.now();
+        halt.stopped();
+        assert!(halt.now().is_some() && halt.now() != own);
+    }
+
+    #[test]
+    fn a_write_begins_the_stop_anew() {
+        let halt = Halt::default();
+        halt.written();
+        assert_eq!(halt.now(), None);
+        halt.stopped();
+        let stop = halt.now();
+        halt.written();
+        assert!(halt.now().is_some() && halt.now() != stop);
+    }
+}
