@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The kernel's table as QEMU reads and writes it: 2 KiB at a time, and a call for each record.
 
-use super::{body, get_exactly, header, parse};
+use super::{body, get_exactly, get_header, put_header};
 use spapr_htab::clock::{Clock, Nanos};
 use spapr_htab::error::Errno;
 use spapr_htab::host::HptFd;
@@ -32,7 +32,7 @@ impl Save {
             let [a, b, c, d, e, f, g, h] = *head;
             let n_valid = u16::from_ne_bytes([e, f]);
             let (entries, next) = after.split_at(usize::from(n_valid) * 16);
-            stream.put(&header(u32::from_ne_bytes([a, b, c, d]), n_valid, u16::from_ne_bytes([g, h])))?;
+            put_header(stream, u32::from_ne_bytes([a, b, c, d]), n_valid, u16::from_ne_bytes([g, h]))?;
             stream.put(entries)?;
             rest = next;
         }
@@ -89,13 +89,7 @@ impl Save {
 pub fn load(stream: &mut dyn Get, fd: &mut dyn HptFd) -> Result<(), Errno> {
     get_exactly(stream, &mut [0; 4])?;
     let mut record = Vec::new();
-    loop {
-        let mut head = [0; 8];
-        get_exactly(stream, &mut head)?;
-        let (index, n_valid, n_invalid) = parse(head);
-        if (index, n_valid, n_invalid) == (0, 0, 0) {
-            return Ok(());
-        }
+    while let Some((index, n_valid, n_invalid)) = get_header(stream)? {
         let end = 8 + usize::from(n_valid) * 16;
         if record.len() < end {
             record.resize(end, 0);
@@ -108,4 +102,5 @@ pub fn load(stream: &mut dyn Get, fd: &mut dyn HptFd) -> Result<(), Errno> {
             return Err(Errno::EIO);
         }
     }
+    Ok(())
 }

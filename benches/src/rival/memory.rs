@@ -2,7 +2,7 @@
 //! The table in QEMU's memory as QEMU sweeps and fills it: plain loads and stores, and the clock looked at only after a
 //! record.
 
-use super::{body, get_exactly, header, parse};
+use super::{body, get_exactly, get_header, put_header};
 use spapr_htab::clock::{Clock, Nanos};
 use spapr_htab::error::Errno;
 use spapr_htab::hpte::{V_DIRTY, V_VALID};
@@ -53,7 +53,7 @@ impl<'a> Save<'a> {
     fn put(&self, stream: &mut dyn Put, from: usize, valid: usize, invalid: usize) -> Result<(), Errno> {
         let number = |count: usize| u16::try_from(count).map_err(|_| Errno::EIO);
         let index = u32::try_from(from).map_err(|_| Errno::EIO)?;
-        stream.put(&header(index, number(valid)?, number(invalid)?))?;
+        put_header(stream, index, number(valid)?, number(invalid)?)?;
         let entries = &self.words[from * 2..(from + valid) * 2];
         // SAFETY: words are plain memory, as many bytes as told; they are borrowed as long as the bytes are.
         let bytes = unsafe { std::slice::from_raw_parts(entries.as_ptr().cast(), size_of_val(entries)) };
@@ -170,13 +170,7 @@ impl<'a> Save<'a> {
 /// The stream's.
 pub fn load(stream: &mut dyn Get, words: &mut [u64]) -> Result<(), Errno> {
     get_exactly(stream, &mut [0; 4])?;
-    loop {
-        let mut head = [0; 8];
-        get_exactly(stream, &mut head)?;
-        let (index, n_valid, n_invalid) = parse(head);
-        if (index, n_valid, n_invalid) == (0, 0, 0) {
-            return Ok(());
-        }
+    while let Some((index, n_valid, n_invalid)) = get_header(stream)? {
         let from = usize::try_from(index).map_err(|_| Errno::EIO)? * 2;
         let invalid_from = from + usize::from(n_valid) * 2;
         let entries = words.get_mut(from..invalid_from).ok_or(Errno::EIO)?;
@@ -186,4 +180,5 @@ pub fn load(stream: &mut dyn Get, words: &mut [u64]) -> Result<(), Errno> {
         get_exactly(stream, bytes)?;
         words.get_mut(invalid_from..invalid_from + usize::from(n_invalid) * 2).ok_or(Errno::EIO)?.fill(0);
     }
+    Ok(())
 }
