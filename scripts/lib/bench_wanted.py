@@ -54,28 +54,37 @@ def kernel(rows):
         )
 
 
+def between(values):
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
 def memory(rows):
-    for row in rows:
-        if row["name"] != "clean sweep":
-            continue
-        beside = row["ours_ns"] / row["floor_ns"]
+    """A row for each order, over the shapes."""
+    for order in sorted({row["order"] for row in rows}):
+        sweeps = [row for row in rows if (row["name"], row["order"]) == ("clean sweep", order)]
+        passes = [row for row in rows if (row["name"], row["order"]) == ("first pass", order)]
+        beside = [row["ours_ns"] / row["floor_ns"] for row in sweeps]
         yield wish(
-            f"clean sweep within 1.3 of the plain read, {row['shape']}, order {row['order']}",
-            f"{beside:.2f}",
-            beside <= 1.3,
-            "atomic loads are not vectorized",
+            f"clean sweep within 1.3 of the plain read, order {order}",
+            between(beside),
+            max(beside) <= 1.3,
+            "atomic loads are not vectorized, and this table is read from a cache",
         )
-    for row in rows:
-        faster, most = row["rival_ns"] / row["ours_ns"], row["rival_ns"] / row["floor_ns"]
-        if row["name"] == "clean sweep":
-            reason = f"it only reads, too: the plain read is {most:.2f} times as fast"
-        else:
-            reason = "each mark is cleared by an atomic AND, where the rival's plain store can lose a vCPU's change"
+        for name, chosen in (("clean sweep", sweeps), ("first pass of few entries", passes[:2])):
+            faster = [row["rival_ns"] / row["ours_ns"] for row in chosen]
+            most = [row["rival_ns"] / row["floor_ns"] for row in chosen]
+            yield wish(
+                f"{name} twice as fast as the rival, order {order}",
+                between(faster),
+                min(faster) >= 2,
+                f"the plain read of the table is {between(most)} times as fast as the rival",
+            )
+        faster = [row["rival_ns"] / row["ours_ns"] for row in passes[2:]]
         yield wish(
-            f"{row['name']} twice as fast as the rival, {row['shape']}, order {row['order']}",
-            f"{faster:.2f}",
-            faster >= 2,
-            reason,
+            f"first pass of many entries twice as fast as the rival, order {order}",
+            between(faster),
+            min(faster) >= 2,
+            "each mark is cleared by an atomic AND; the rival's plain store is faster and can lose a vCPU's change",
         )
 
 
