@@ -51,7 +51,7 @@ pub enum BodyHeader {
     NoTable,
     /// The guest has a table of this order; it starts out empty.
     Table(Order),
-    /// Records follow, up to [`StreamHeader::END`].
+    /// Records follow, up to [`crate::record::StreamHeader::END`].
     Records,
 }
 
@@ -106,7 +106,7 @@ impl<'a> BodyReader<'a> {
         BodyHeader::parse(bytes)
     }
 
-    /// Reads the first record's header; [`StreamHeader::END`] is one too.
+    /// Reads the first record's header; that of END, which ends a body, is one too.
     ///
     /// # Errors
     /// A failed or ended stream.

@@ -162,8 +162,17 @@ def guests(part):
             cells += [f"{statistics.median(values):g}", f"{values[0]} to {values[-1]}"]
         stopped = [row["stopped_us"] for row in chosen if "stopped_us" in row]
         cells.append(f"{statistics.median(stopped) / 1000:.2f}" if stopped else "–")
+        cells.append(f"{statistics.median(row['ram_rounds'] for row in chosen):g}")
         rows.append(cells)
-    head = ["ms", "downtime, median", "least to most", "total, median", "least to most", "of the downtime, in complete"]
+    head = [
+        "ms",
+        "downtime, median",
+        "least to most",
+        "total, median",
+        "least to most",
+        "of the downtime, in complete",
+        "RAM's rounds",
+    ]
     return table(head, rows)
 
 
