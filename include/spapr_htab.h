@@ -40,6 +40,24 @@ struct iovec; /* <sys/uio.h> */
 // as much memory again as the table has.
 #define SPAPR_HTAB_COMPARE 1
 
+// Flag of SpaprHtabHost: read a table in the kernel ahead, on a thread of the library's own that lives from
+// spapr_htab_save_setup to spapr_htab_save_cleanup. spapr_htab_save_iterate then sends what is ready and does not wait
+// for reads of the table; without a thread to be had it reads by itself. The thread is named "spapr-htab-read", blocks
+// all signals, and calls read_fd and no other callback.
+#define SPAPR_HTAB_READ_AHEAD 2
+
+// No thread reads ahead.
+#define SPAPR_HTAB_READER_NONE 0
+
+// The thread reads.
+#define SPAPR_HTAB_READER_READING 1
+
+// The thread has nothing to do: the next sweep is not due yet, or the VM is stopped and all was read.
+#define SPAPR_HTAB_READER_PARKED 2
+
+// The thread waits for room in the queue.
+#define SPAPR_HTAB_READER_FULL 3
+
 // The number that changes when a program built for an older library can no longer use this one.
 #define SPAPR_HTAB_ABI_VERSION 1
 
@@ -67,8 +85,9 @@ typedef struct SpaprHtabTable {
 //
 // Zero the structure, set `struct_size` to its size, fill in what is needed. Every callback gets `opaque`; those for
 // the stream also get the `stream` that was given to the save or load function. Callbacks return 0 or more, or
-// -errno. They are called on the thread that called the library, under the locks it holds; they must not unwind or
-// longjmp through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
+// -errno. They are called on the thread that called the library, under the locks it holds, but for read_fd with
+// SPAPR_HTAB_READ_AHEAD, which is called on the library's thread without any; they must not unwind or longjmp
+// through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
 // for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 // clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
 // spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_quiesce, spapr_htab_resume and the lookups.
@@ -79,7 +98,7 @@ typedef struct SpaprHtabHost {
     void *opaque;
     // The VM's KVM file descriptor, for KVM_PPC_GET_HTAB_FD; -1 if there is none. Stays the caller's.
     int vm_fd;
-    // SPAPR_HTAB_COMPARE or 0.
+    // SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD, both or 0.
     uint32_t flags;
     // Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
     // qemu_file_get_error.
@@ -112,6 +131,13 @@ typedef struct SpaprHtabHost {
     void (*log)(void *opaque, int level, const char *line);
     // The highest level that `log` wants; 0 for none.
     int log_level;
+    // SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 65,544 at least.
+    uint64_t queue_bytes;
+    // The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0 for
+    // the default, 25.
+    uint32_t sweep_share;
+    // 0.
+    uint32_t reserved;
 } SpaprHtabHost;
 
 // What one pass over the table told.
@@ -156,6 +182,12 @@ typedef struct SpaprHtabStats {
     uint32_t load_crc32;
     // Always 0.
     uint32_t reserved;
+    // Bytes that were read ahead and wait to be sent.
+    uint64_t save_queue_bytes;
+    // One of SPAPR_HTAB_READER_*.
+    uint32_t save_reader;
+    // Always 0.
+    uint32_t reserved2;
 } SpaprHtabStats;
 
 #ifdef __cplusplus
@@ -207,7 +239,8 @@ int spapr_htab_save_setup(struct SpaprHtab *handle,
 // Ends when `max_ns` nanoseconds are over, the stream's rate limit is reached, or the end of the table is. A negative
 // `max_ns` sets no bound. With a table in memory the bound is kept to within 4096 slots. With one in the kernel, the
 // first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
-// over the whole table, which nothing can interrupt.
+// over the whole table, which nothing can interrupt. With SPAPR_HTAB_READ_AHEAD it sends what was read and waits for
+// no read; without a bound, or while the VM is told to be stopped, it waits for more as long as the bound is.
 //
 // Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
 // host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
@@ -239,7 +272,7 @@ int spapr_htab_save_complete(struct SpaprHtab *handle,
 int spapr_htab_vm_state(struct SpaprHtab *handle,
                         int running);
 
-// Ends a save, whatever became of it: closes the fd, frees buffers. The statistics stay. Fine without a setup.
+// Ends a save, whatever became of it: ends the thread that reads ahead, closes the fd, frees buffers. The statistics stay. Fine without a setup.
 //
 // Returns 0, or -EINVAL for a NULL handle, or -EDEADLK if called from a stream callback.
 int spapr_htab_save_cleanup(struct SpaprHtab *handle);
@@ -247,7 +280,10 @@ int spapr_htab_save_cleanup(struct SpaprHtab *handle);
 // Stores an estimate of the bytes still to be sent in `*out`: what is left of the first pass at the density seen so
 // far, then as much as the last sweep told. 0 after a complete, without a table and outside a save.
 //
-// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in.
+// What was read ahead and not sent is counted exactly.
+//
+// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in, but not for one
+// of the thread that reads ahead.
 int spapr_htab_save_pending(const struct SpaprHtab *handle,
                             uint64_t *out);
 

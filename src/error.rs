@@ -175,6 +175,8 @@ pub enum Error {
     Free(Errno),
     /// A panic inside the library, caught at its border.
     Internal,
+    /// A panic on the thread that reads ahead: what it said.
+    Reader(String),
 }
 
 impl Error {
@@ -205,7 +207,7 @@ impl Error {
             | Error::Truncated(_) => Errno::EIO,
             Error::Memory { .. } => Errno(libc::ENOMEM),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
-            Error::Internal => Errno(libc::ENOTRECOVERABLE),
+            Error::Internal | Error::Reader(_) => Errno(libc::ENOTRECOVERABLE),
         }
     }
 }

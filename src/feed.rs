@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The table being saved, as everyone shares it who reads or replaces it: the save, the debugger's lookups, a reset.
 
-use crate::clock::Nanos;
+use crate::ahead::{Hold, SharedQueue};
 use crate::error::Error;
-use crate::halt::Stop;
+use crate::halt::{Halt, Stop};
 use crate::host::Host;
 use crate::hpte::Slot;
+use crate::reader::{Aim, Got, Reader};
 use crate::record::{Extent, HEADER_BYTES, StreamHeader, Tally};
-use crate::source::{Chunk, KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
-use crate::sweep::{Read, Share, Sweep};
+use crate::source::Chunk;
+use crate::sweep::{Share, Sweep};
 use crate::table::Table;
+use std::sync::Arc;
 
 /// Looked-up records kept for the stream. Beyond this the whole table is told again instead.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
@@ -17,15 +19,17 @@ const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
 /// How tables are saved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SaveOptions {
-    /// See [`MemoryOptions::compare`].
+    /// See [`crate::source::MemoryOptions::compare`].
     pub compare: bool,
     /// What part of the time sweeps may take that find nothing, while the VM runs.
     pub share: Share,
+    /// Read a kernel's table ahead, with a queue of so many bytes.
+    pub ahead: Option<usize>,
 }
 
 impl SaveOptions {
     /// What the C interface does when nothing is asked for.
-    pub const DEFAULT: SaveOptions = SaveOptions { compare: false, share: Share::DEFAULT };
+    pub const DEFAULT: SaveOptions = SaveOptions { compare: false, share: Share::DEFAULT, ahead: None };
 }
 
 impl Default for SaveOptions {
@@ -46,8 +50,8 @@ enum Phase {
     Failed(Error),
     /// The guest has no table.
     NoTable,
-    /// The table is being swept.
-    Sweeping(Box<dyn Source>, Sweep),
+    /// The table is being swept; the stream is as far as the sweep says.
+    Sweeping(Reader, Sweep),
 }
 
 /// How the next body begins.
@@ -62,17 +66,36 @@ pub enum Opening {
     Table,
 }
 
+/// What lookups read.
+#[derive(Debug, Default)]
+pub struct LookedUp {
+    /// Stream records.
+    pub records: Vec<u8>,
+    /// What they hold.
+    pub tally: Tally,
+}
+
+/// What a step gave.
+pub enum Taken {
+    /// Something.
+    Step(Step),
+    /// Nothing so far; see [`Got::NotYet`].
+    NotYet(SharedQueue),
+    /// Nothing so soon after a sweep that found nothing.
+    Resting,
+    /// There is nothing to read from any more.
+    Gone,
+}
+
 /// What one step of the sweep gave.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Step {
     /// The stream records in the caller's buffer.
     pub chunk: Chunk,
     /// The pass they belong to, counted from 1 since setup.
     pub pass: u64,
     /// Records to put before them.
-    pub looked_up: Vec<u8>,
-    /// What those hold.
-    pub looked_up_tally: Tally,
+    pub looked_up: LookedUp,
     /// With this step a sweep ended that began at slot 0 and told nothing.
     pub clean: bool,
 }
@@ -86,8 +109,10 @@ pub struct Feed {
     options: SaveOptions,
     /// A table that the destination must be told of before any of its records.
     unsent: Option<Table>,
-    looked_up: Vec<u8>,
-    looked_up_tally: Tally,
+    /// To go out before the next read. What is read ahead has a queue for both.
+    looked_up: LookedUp,
+    /// There were too many of them.
+    retell: bool,
     /// Passes over tables that this one replaced.
     earlier_passes: u64,
 }
@@ -98,14 +123,14 @@ impl Feed {
     ///
     /// # Errors
     /// The table cannot be told or opened; then no save is under way.
-    pub fn begin(&mut self, host: &dyn Host, options: SaveOptions) -> Result<Table, Error> {
+    pub fn begin(&mut self, host: &dyn Host, halt: &Arc<Halt>, options: SaveOptions) -> Result<Table, Error> {
         self.end();
         if self.replacing {
             *self = Feed { phase: Phase::Quiesced, replacing: true, options, ..Feed::default() };
             return Ok(Table::None);
         }
         let table = host.table()?;
-        *self = Feed { phase: Phase::open(host, table, options, false)?, options, ..Feed::default() };
+        *self = Feed { phase: Phase::open(host, halt, table, options, false)?, options, ..Feed::default() };
         Ok(table)
     }
 
@@ -149,52 +174,56 @@ impl Feed {
         self.unsent = self.unsent.filter(|unsent| unsent.order() != table.order());
     }
 
-    /// Whether reads begun since the stop have passed all of the table; `None` if there is nothing to read from any more.
+    /// Whether what was told since the stop, by reads begun since, is all of the table; `None` if there is nothing to
+    /// read from any more.
     #[must_use]
     pub fn has_passed_all_since(&self, stop: Stop) -> Option<bool> {
         match &self.phase {
-            Phase::Sweeping(_, sweep) => Some(sweep.has_passed_all_since(stop)),
+            Phase::Sweeping(_, sweep) => Some(sweep.has_passed_all(Some(stop))),
             _ => None,
         }
     }
 
-    /// Reads on; `None` if there is nothing to read from any more. `stop`: the VM's stop, if it is stopped.
+    /// Goes on.
     ///
     /// # Errors
     /// The table's.
-    pub fn step(
-        &mut self,
-        host: &dyn Host,
-        buf: &mut [u8],
-        deadline: Option<Nanos>,
-        stop: Option<Stop>,
-    ) -> Result<Option<Step>, Error> {
-        let (source, sweep) = match &mut self.phase {
-            Phase::Sweeping(source, sweep) if self.unsent.is_none() => (source, sweep),
+    pub fn step(&mut self, host: &dyn Host, buf: &mut [u8], aim: Aim) -> Result<Taken, Error> {
+        let (reader, sweep) = match &mut self.phase {
+            Phase::Sweeping(reader, sweep) if self.unsent.is_none() => (reader, sweep),
             Phase::Failed(error) => return Err(error.clone()),
-            _ => return Ok(None),
+            _ => return Ok(Taken::Gone),
         };
         let pass = self.earlier_passes + sweep.pass();
-        let began = host.now();
-        let chunk = source.read(buf, host.clock(), deadline)?;
-        let read = Read { chunk, stop, time: (began, host.now()) };
-        let clean = sweep.advance(&read) && self.looked_up.is_empty();
-        let (looked_up, looked_up_tally) = self.take_looked_up();
-        Ok(Some(Step { chunk, pass, looked_up, looked_up_tally, clean }))
+        let looked_up =
+            self.looked_up.records.len() + reader.queue().map_or(0, |queue| queue.looked_up_bytes());
+        // What was looked up goes out with the next read, so that one is due.
+        let may_rest = looked_up == 0 && sweep.is_resting(host.now());
+        Ok(match reader.next(host, buf, aim, may_rest)? {
+            Got::Read(read) => {
+                let clean = sweep.advance(&read) && looked_up == 0;
+                let looked_up = std::mem::take(&mut self.looked_up);
+                Taken::Step(Step { chunk: read.chunk, pass, looked_up, clean })
+            }
+            Got::LookedUp(records, tally) => {
+                let looked_up = LookedUp { records, tally };
+                Taken::Step(Step { pass, looked_up, ..Step::default() })
+            }
+            Got::NotYet(queue) => Taken::NotYet(queue),
+            Got::Resting => Taken::Resting,
+        })
     }
 
-    /// Whether another sweep would come too soon after one that found nothing.
-    #[must_use]
-    pub fn is_resting(&self, now: Nanos) -> bool {
-        match &self.phase {
-            Phase::Sweeping(_, sweep) => sweep.is_resting(now) && self.looked_up.is_empty(),
-            _ => false,
-        }
-    }
-
-    /// The records that lookups left, and what they hold.
-    pub fn take_looked_up(&mut self) -> (Vec<u8>, Tally) {
-        (std::mem::take(&mut self.looked_up), std::mem::take(&mut self.looked_up_tally))
+    /// The records of lookups that no read follows.
+    pub fn take_looked_up(&mut self) -> LookedUp {
+        let ahead = match &self.phase {
+            Phase::Sweeping(reader, _) => reader.queue().map(|queue| queue.take_looked_up()),
+            _ => None,
+        };
+        ahead.map_or_else(
+            || std::mem::take(&mut self.looked_up),
+            |(records, tally)| LookedUp { records, tally },
+        )
     }
 
     /// The pass that the next read belongs to, counted from 1 since setup.
@@ -206,11 +235,16 @@ impl Feed {
         }
     }
 
-    /// An estimate of the bytes still to come.
+    /// The bytes still to come: those that wait, exactly, and an estimate of those that are still to be read.
     #[must_use]
     pub fn pending(&self, stop: Option<Stop>) -> u64 {
-        let Phase::Sweeping(_, sweep) = &self.phase else { return 0 };
-        sweep.left(stop) + self.looked_up.len() as u64
+        match &self.phase {
+            Phase::Sweeping(Reader::InCall(_), sweep) => {
+                sweep.left(stop) + self.looked_up.records.len() as u64
+            }
+            Phase::Sweeping(Reader::Ahead(ahead), _) => ahead.queue().pending(stop),
+            _ => 0,
+        }
     }
 
     /// Lets go of the table.
@@ -227,13 +261,13 @@ impl Feed {
     ///
     /// # Errors
     /// It cannot be told or opened; later calls fail with that error.
-    pub fn resume(&mut self, host: &dyn Host) -> Result<(), Error> {
+    pub fn resume(&mut self, host: &dyn Host, halt: &Arc<Halt>) -> Result<(), Error> {
         self.replacing = false;
         if !matches!(self.phase, Phase::Quiesced) {
             return Ok(());
         }
         let opened =
-            host.table().and_then(|table| Ok((table, Phase::open(host, table, self.options, true)?)));
+            host.table().and_then(|table| Ok((table, Phase::open(host, halt, table, self.options, true)?)));
         match opened {
             Ok((table, phase)) => {
                 self.phase = phase;
@@ -255,25 +289,56 @@ impl Feed {
         }
     }
 
+    /// Asks for the table to be left alone for a lookup: by a thread that reads ahead, if there is one.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        match &self.phase {
+            Phase::Sweeping(reader, _) => reader.queue().map(Hold::of),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody reads the table but who has this feed.
+    #[must_use]
+    pub fn is_held(&self, hold: Option<&Hold>) -> bool {
+        match &self.phase {
+            Phase::Sweeping(Reader::Ahead(ahead), _) => hold.is_some_and(|hold| hold.holds(ahead.queue())),
+            _ => true,
+        }
+    }
+
     /// Keeps a record of the kernel for the stream whose slots the kernel takes as told now, though the stream has not
-    /// heard of them.
+    /// heard of them. What was read before the lookup goes out before it, what is read later goes out after it.
+    pub fn keep(&mut self, run: Extent, entries: &[u8]) {
+        let Phase::Sweeping(reader, _) = &self.phase else { return };
+        let kept = self.looked_up.records.len() + reader.queue().map_or(0, |queue| queue.looked_up_bytes());
+        self.retell |= kept + HEADER_BYTES + entries.len() > MAX_LOOKED_UP_BYTES;
+        if self.retell {
+            return;
+        }
+        let record = [&StreamHeader(run).to_bytes(), entries].concat();
+        let mut tally = Tally::default();
+        tally.count(run);
+        if let Some(queue) = reader.queue() {
+            queue.push_looked_up(&record, tally);
+        } else {
+            self.looked_up.records.extend_from_slice(&record);
+            self.looked_up.tally += tally;
+        }
+    }
+
+    /// At the end of a lookup: if more was looked up than is kept, begins to tell the whole table anew.
     ///
     /// # Errors
-    /// None of its own; if the table has to be told anew, that it cannot be opened.
-    pub fn keep(&mut self, host: &dyn Host, run: Extent, entries: &[u8]) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Sweeping(..)) {
-            return Ok(());
-        }
-        if self.looked_up.len() + HEADER_BYTES + entries.len() <= MAX_LOOKED_UP_BYTES {
-            self.looked_up.extend_from_slice(&StreamHeader(run).to_bytes());
-            self.looked_up.extend_from_slice(entries);
-            self.looked_up_tally.count(run);
+    /// It cannot be opened.
+    pub fn settle(&mut self, host: &dyn Host, halt: &Arc<Halt>) -> Result<(), Error> {
+        if !std::mem::take(&mut self.retell) {
             return Ok(());
         }
         log::info!("spapr/htab: many lookups during the migration; the whole table is sent again");
         let unsent = self.unsent.take();
         self.quiesce();
-        self.resume(host)?;
+        self.resume(host, halt)?;
         // The destination knows this table; only its content is told anew.
         self.unsent = unsent;
         Ok(())
@@ -289,33 +354,25 @@ impl Feed {
     }
 
     fn forget_lookups(&mut self) {
-        drop(self.take_looked_up());
+        self.looked_up = LookedUp::default();
+        self.retell = false;
     }
 }
 
 impl Phase {
     fn open(
         host: &dyn Host,
+        halt: &Arc<Halt>,
         table: Table,
         options: SaveOptions,
         explicit_invalid: bool,
     ) -> Result<Phase, Error> {
-        Ok(match table {
-            Table::None => Phase::NoTable,
-            Table::Kernel(order) => {
-                Phase::sweep(Box::new(KernelSource::open(host, order, KernelOptions::default())?), options)
-            }
-            Table::Memory(memory) => {
-                let compare = options.compare;
-                let how = MemoryOptions { compare, explicit_invalid, ..MemoryOptions::default() };
-                Phase::sweep(Box::new(MemorySource::new(memory, how)?), options)
-            }
-        })
-    }
-
-    fn sweep(source: Box<dyn Source>, options: SaveOptions) -> Phase {
-        let sweep = Sweep::of(source.as_ref(), options.share);
-        Phase::Sweeping(source, sweep)
+        let (reader, sweep) = match table {
+            Table::None => return Ok(Phase::NoTable),
+            Table::Kernel(order) => Reader::kernel(host, halt, order, options)?,
+            Table::Memory(memory) => Reader::memory(memory, explicit_invalid, options)?,
+        };
+        Ok(Phase::Sweeping(reader, sweep))
     }
 }
 

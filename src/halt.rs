@@ -2,6 +2,7 @@
 //! Whether the VM is stopped. While it is, nothing in its table changes, and a slot that was passed by a read begun since
 //! needs no other.
 
+use crate::ahead::SharedQueue;
 use crate::lock::lock;
 use std::sync::Mutex;
 
@@ -10,22 +11,35 @@ use std::sync::Mutex;
 pub struct Stop(u64);
 
 /// What is known of the VM's stops.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Halt(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     stops: u64,
     /// The stop that lasts, if one does.
     now: Option<Stop>,
     /// The host says when the VM stops and when it runs; otherwise a stop is known for the length of a complete.
     told: bool,
+    /// The reader that goes by it.
+    reader: Option<SharedQueue>,
 }
 
 impl State {
     fn begin(&mut self) {
         self.stops += 1;
-        self.now = Some(Stop(self.stops));
+        self.set(Some(Stop(self.stops)));
+    }
+
+    fn end(&mut self) {
+        self.set(None);
+    }
+
+    fn set(&mut self, now: Option<Stop>) {
+        self.now = now;
+        if let Some(reader) = &self.reader {
+            reader.set_stop(now);
+        }
     }
 }
 
@@ -43,7 +57,7 @@ impl Halt {
     pub fn running(&self) {
         let mut state = lock(&self.0);
         state.told = true;
-        state.now = None;
+        state.end();
     }
 
     /// The table was written to on the host's behalf: what was passed since the stop has to be passed again.
@@ -73,10 +87,28 @@ impl Halt {
     #[must_use]
     pub fn iterating(&self) -> Option<Stop> {
         let mut state = lock(&self.0);
-        if !state.told {
-            state.now = None;
+        if !state.told && state.now.is_some() {
+            state.end();
         }
         state.now
+    }
+
+    /// Has a reader told, from now on, of how things stand.
+    pub fn tell(&self, reader: &SharedQueue) {
+        let mut state = lock(&self.0);
+        reader.set_stop(state.now);
+        state.reader = Some(reader.clone());
+    }
+
+    /// The reader has ended.
+    pub fn tell_no_more(&self, reader: &SharedQueue) {
+        lock(&self.0).reader.take_if(|told| SharedQueue::ptr_eq(told, reader));
+    }
+
+    /// The reader that is told.
+    #[must_use]
+    pub fn reader(&self) -> Option<SharedQueue> {
+        lock(&self.0).reader.clone()
     }
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the library asks of the program it is linked into.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Access, Errno, Error};
 use crate::hpte::{Order, Slot};
 use crate::table::Table;
+use std::sync::Arc;
 
 /// One of the kernel's HPT file descriptors (`KVM_PPC_GET_HTAB_FD`); dropping it closes it.
 pub trait HptFd: Send {
@@ -45,6 +46,11 @@ impl OpenOptions {
 pub trait Host: Clock {
     /// The host as a clock alone: `self`. (Rust 1.85 has no such conversion of its own.)
     fn clock(&self) -> &dyn Clock;
+
+    /// A clock for the thread that reads ahead, which may look at it at any time during a save.
+    fn thread_clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock::default())
+    }
 
     /// The guest's table as it is now.
     ///

@@ -4,9 +4,10 @@
 //! A safe core under one thin C layer: [`save`] sweeps a [`source`] into a [`stream`], [`load`] reads one into a [`sink`],
 //! and [`capi`] is how QEMU calls them. docs/design.md has the picture.
 #![warn(missing_docs)]
-// Allowed where memory is shared with C or with vCPUs: `capi` and `table`.
+// Allowed where memory is shared with C or with vCPUs, and for a system call: `capi`, `table`, `signals`.
 #![deny(unsafe_code)]
 
+pub mod ahead;
 pub mod batch;
 pub mod capi;
 pub mod clock;
@@ -19,13 +20,16 @@ pub mod hpte;
 pub mod load;
 pub mod lock;
 pub mod lookup;
+pub mod reader;
 pub mod record;
 pub mod report;
 pub mod save;
+pub mod signals;
 pub mod sink;
 pub mod source;
 pub mod stream;
 pub mod sweep;
+pub mod sync;
 pub mod table;
 
 /// Sends the log to stderr, under RUST_LOG: for tools and tests in Rust. A logger that was set before stays.

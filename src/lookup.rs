@@ -24,7 +24,7 @@ const MAX_ENTRIES_PER_READ: usize = 512;
 /// # Errors
 /// Slots outside the table, no table, no memory, the kernel's errors.
 pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Result<Vec<u8>, Error> {
-    let mut feed = saver.feed();
+    let mut feed = saver.feed_at_rest();
     let table = table(host, &feed)?;
     check_range(&table, first, count)?;
     // The count is within the table now, which may still be more than there is memory for.
@@ -35,7 +35,12 @@ pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Re
     entries.resize(len, 0);
     match table {
         Table::None => {}
-        Table::Kernel(order) => read_kernel(host, &mut feed, order, first, &mut entries)?,
+        Table::Kernel(order) => {
+            let read = read_kernel(host, &mut feed, order, first, &mut entries);
+            // Whatever became of it: what it read is no longer marked.
+            saver.settle(host, &mut feed)?;
+            read?;
+        }
         Table::Memory(memory) => {
             for (slot, entry) in (first.0..).zip(entries.chunks_exact_mut(HPTE_BYTES)) {
                 entry.copy_from_slice(&memory.peek(Slot(slot)).to_be_bytes());
@@ -122,7 +127,7 @@ fn read_kernel(
                 return Err(Error::KernelRecord { record: run, slot: Slot(at), why });
             };
             hpte::scrub(told);
-            feed.keep(host, run, told)?;
+            feed.keep(run, told);
             copy(entries, first.0, run, told);
             at = run.end();
             rest = next;

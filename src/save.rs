@@ -2,22 +2,26 @@
 //! Saving: the guest's table as the bodies of `spapr/htab` sections, while the guest goes on.
 //!
 //! Two locks. `running` is held by a call for its whole length, callbacks into the stream included, and keeps the save's
-//! calls apart. `feed` is held only while the table is read, never while the stream is written; whoever replaces the
-//! table or looks entries up takes that one and does not wait for a slow network.
+//! calls apart. `feed` is held only while the table is read, or what was read ahead is taken, never while the stream is
+//! written or a thread that reads ahead is waited for; whoever replaces the table or looks entries up takes that one and
+//! does not wait for a slow network.
 
+use crate::ahead::{Hold, SharedQueue};
 use crate::clock::Nanos;
 use crate::error::Error;
 pub use crate::feed::SaveOptions;
-use crate::feed::{Feed, Opening, Step};
-use crate::halt::{Halt, Stop};
+use crate::feed::{Feed, Opening, Taken};
+use crate::halt::Halt;
 use crate::host::Host;
 use crate::lock::{Entered, Exclusive, lock};
+use crate::reader::Aim;
 use crate::record::{StreamHeader, Tally};
 use crate::report::{RecordCrc, SaveReport};
 use crate::source::MAX_CHUNK_BYTES;
 use crate::stream::{BodyHeader, Put};
 use crate::table::Table;
-use std::sync::{Mutex, MutexGuard};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What iterate left to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,13 +37,32 @@ pub enum Progress {
 pub struct Saver {
     running: Exclusive<Buffer>,
     feed: Mutex<Feed>,
-    halt: Halt,
+    halt: Arc<Halt>,
     report: Mutex<SaveReport>,
 }
 
 /// The chunk between the table and the stream; allocated for the first save.
 #[derive(Default)]
 struct Buffer(Vec<u8>);
+
+/// The feed, and that nobody else reads its table meanwhile.
+pub struct AtRest<'a> {
+    feed: MutexGuard<'a, Feed>,
+    _hold: Option<Hold>,
+}
+
+impl Deref for AtRest<'_> {
+    type Target = Feed;
+    fn deref(&self) -> &Feed {
+        &self.feed
+    }
+}
+
+impl DerefMut for AtRest<'_> {
+    fn deref_mut(&mut self) -> &mut Feed {
+        &mut self.feed
+    }
+}
 
 /// One section body being written.
 struct Body<'a> {
@@ -58,7 +81,7 @@ impl Saver {
         *lock(&self.report) = SaveReport::default();
         running.0.resize(MAX_CHUNK_BYTES, 0);
         // Under the feed's lock, so that whoever replaces the table finds it open or not yet looked at.
-        let table = self.feed().begin(host, options)?;
+        let table = self.feed().begin(host, &self.halt, options)?;
         lock(&self.report).order = table.order();
         if let Err(error) = announce(stream, &table) {
             self.feed().end();
@@ -106,11 +129,21 @@ impl Saver {
             }
             Opening::Table => body.wrap(self, |body| {
                 loop {
-                    if self.feed().is_resting(body.host.now()) {
-                        return Ok(Progress::Clean);
-                    }
-                    let step = self.tell(body, &mut running, deadline, stop)?;
-                    let Some(step) = step else { return Ok(Progress::More) };
+                    let step = match self.tell(body, &mut running, Aim::Sweep { deadline, stop })? {
+                        Taken::Step(step) => step,
+                        Taken::Resting => return Ok(Progress::Clean),
+                        Taken::Gone => return Ok(Progress::More),
+                        Taken::NotYet(queue) => {
+                            match deadline.map(|deadline| deadline.since(body.host.now())) {
+                                None => queue.wait_until_ready(),
+                                // A stopped VM has nothing else to send that this could hold up, and a caller may ask
+                                // again and again: savevm does.
+                                Some(left @ Nanos(1..)) if stop.is_some() => queue.wait_a_while(left),
+                                Some(_) => return Ok(Progress::More),
+                            }
+                            continue;
+                        }
+                    };
                     if step.chunk.wrapped {
                         return Ok(if step.clean { Progress::Clean } else { Progress::More });
                     }
@@ -159,7 +192,11 @@ impl Saver {
                     if self.feed().has_passed_all_since(stop).ok_or(REPLACED)? {
                         return self.tell_looked_up(body);
                     }
-                    self.tell(body, &mut running, None, Some(stop))?.ok_or(REPLACED)?;
+                    match self.tell(body, &mut running, Aim::Finish(stop))? {
+                        Taken::NotYet(queue) => queue.wait_until_ready(),
+                        Taken::Step(_) | Taken::Resting => {}
+                        Taken::Gone => return Err(REPLACED),
+                    }
                 }
             })?,
         }
@@ -214,7 +251,7 @@ impl Saver {
     /// # Errors
     /// The table cannot be told or opened; the next iterate or complete fails with the same error.
     pub fn resume(&self, host: &dyn Host) -> Result<(), Error> {
-        let result = self.feed().resume(host);
+        let result = self.feed().resume(host, &self.halt);
         self.note_pending();
         result
     }
@@ -230,49 +267,85 @@ impl Saver {
         self.feed().fail(error);
     }
 
-    /// The table and what was looked up in it, for [`crate::lookup`].
+    /// The VM's stops.
+    #[cfg(test)]
+    pub fn halt(&self) -> &Arc<Halt> {
+        &self.halt
+    }
+
+    /// The table.
     pub fn feed(&self) -> MutexGuard<'_, Feed> {
         lock(&self.feed)
     }
 
-    /// Reads some of the table and puts it to the stream; `None` if the table was taken away.
-    fn tell(
-        &self,
-        body: &mut Body<'_>,
-        buffer: &mut Entered<'_, Buffer>,
-        deadline: Option<Nanos>,
-        stop: Option<Stop>,
-    ) -> Result<Option<Step>, Error> {
+    /// The table, when no read of it is under way and none begins: for [`crate::lookup`].
+    ///
+    /// Waits for a read of the thread that reads ahead, without keeping the feed from others.
+    pub fn feed_at_rest(&self) -> AtRest<'_> {
+        loop {
+            let hold = self.feed().hold();
+            if let Some(hold) = &hold {
+                hold.wait_until_at_rest();
+            }
+            let feed = self.feed();
+            // The table may have been replaced meanwhile, and read by another thread.
+            if feed.is_held(hold.as_ref()) {
+                return AtRest { feed, _hold: hold };
+            }
+        }
+    }
+
+    /// At the end of a lookup.
+    ///
+    /// # Errors
+    /// The table has to be told anew and cannot be opened.
+    pub fn settle(&self, host: &dyn Host, feed: &mut Feed) -> Result<(), Error> {
+        feed.settle(host, &self.halt)
+    }
+
+    /// What was read ahead, while there is a thread that does.
+    #[must_use]
+    pub fn queue(&self) -> Option<SharedQueue> {
+        self.halt.reader()
+    }
+
+    /// Takes some of what the table has to tell and puts it to the stream.
+    fn tell(&self, body: &mut Body<'_>, buffer: &mut Entered<'_, Buffer>, aim: Aim) -> Result<Taken, Error> {
         let began = body.host.now();
-        let step = self.feed().step(body.host, &mut buffer.0, deadline, stop)?;
-        let Some(step) = step else { return Ok(None) };
-        self.put(body, &step.looked_up, step.pass)?;
+        let taken = self.feed().step(body.host, &mut buffer.0, aim)?;
+        let Taken::Step(step) = &taken else { return Ok(taken) };
+        self.put(body, &step.looked_up.records, step.pass)?;
         let told = usize::try_from(step.chunk.tally.bytes).unwrap_or(usize::MAX);
         self.put(body, &buffer.0[..told.min(buffer.0.len())], step.pass)?;
         let time = body.host.now().since(began);
 
         let mut report = lock(&self.report);
-        report.looked_up += step.looked_up_tally;
+        report.looked_up += step.looked_up.tally;
         report.add_to_pass(step.pass, step.chunk.tally, time);
         if body.stopped {
             report.stopped.tally += step.chunk.tally;
-            report.stopped.tally += step.looked_up_tally;
+            report.stopped.tally += step.looked_up.tally;
             report.stopped.time.0 += time.0;
         }
-        Ok(Some(step))
+        drop(report);
+        Ok(taken)
     }
 
     /// Puts what lookups left after the last read.
     fn tell_looked_up(&self, body: &mut Body<'_>) -> Result<(), Error> {
-        let (pass, (records, tally)) = {
-            let mut feed = self.feed();
-            (feed.pass(), feed.take_looked_up())
-        };
-        self.put(body, &records, pass)?;
-        let mut report = lock(&self.report);
-        report.looked_up += tally;
-        report.stopped.tally += tally;
-        Ok(())
+        loop {
+            let (pass, looked_up) = {
+                let mut feed = self.feed();
+                (feed.pass(), feed.take_looked_up())
+            };
+            if looked_up.records.is_empty() {
+                return Ok(());
+            }
+            self.put(body, &looked_up.records, pass)?;
+            let mut report = lock(&self.report);
+            report.looked_up += looked_up.tally;
+            report.stopped.tally += looked_up.tally;
+        }
     }
 
     /// Puts records and counts them in the CRC.

@@ -108,11 +108,11 @@ impl Sweep {
         self.resting.is_some_and(|(since, until)| since <= now && now < until)
     }
 
-    /// Whether reads begun since the stop have passed every slot. Reads go round the table, so that their number of slots
-    /// tells.
+    /// Whether there is a stop and reads begun since have passed every slot. Reads go round the table, so that their number
+    /// of slots tells.
     #[must_use]
-    pub fn has_passed_all_since(&self, stop: Stop) -> bool {
-        self.passed_since(stop) >= self.slots
+    pub fn has_passed_all(&self, stop: Option<Stop>) -> bool {
+        stop.is_some_and(|stop| self.passed_since(stop) >= self.slots)
     }
 
     fn passed_since(&self, stop: Stop) -> u64 {
@@ -123,7 +123,7 @@ impl Sweep {
     /// as the last sweep told; nothing once a stop's sweep is over.
     #[must_use]
     pub fn left(&self, stop: Option<Stop>) -> u64 {
-        if stop.is_some_and(|stop| self.has_passed_all_since(stop)) {
+        if self.has_passed_all(stop) {
             0
         } else if self.pass > 1 {
             self.last_told.saturating_sub(self.told)

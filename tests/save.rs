@@ -2,7 +2,7 @@
 //! Saving when something fails, and in any order of events.
 
 use htab_lab::host::{Output, VmHost};
-use htab_lab::migration::Migration;
+use htab_lab::migration::{Lab, Migration};
 use htab_lab::table::Numbers;
 use htab_model::Model;
 use htab_model::model::{Fault, ModelFactory, Op};
@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const ORDER: u32 = 18;
 const PLAIN: SaveOptions = SaveOptions::DEFAULT;
+const AHEAD: SaveOptions = SaveOptions { ahead: Some(0), ..PLAIN };
 
 fn guest() -> (Model, VmHost) {
     let model = Model::new(ORDER);
@@ -214,6 +215,10 @@ enum Event {
     Reset,
     Resize(u32),
     Retry,
+    /// The VM stops; what changes the table next makes it run again.
+    Stop,
+    /// A checkpoint.
+    Complete,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -228,19 +233,29 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::Reset),
         1 => (18_u32..20).prop_map(Event::Resize),
         1 => Just(Event::Retry),
+        2 => Just(Event::Stop),
+        1 => Just(Event::Complete),
     ];
     proptest::collection::vec(event, 0..60)
 }
 
-fn run(events: &[Event]) -> Result<(), String> {
-    let mut migration = Migration::new(&ModelFactory, ORDER)?;
+fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
+    let mut migration = Migration::new(&Lab { factory: &ModelFactory, options }, ORDER)?;
     let model = Model::new(ORDER);
     model.set_costs(htab_model::model::Costs { call_ns: 300, slot_ns: 1, entry_ns: 40 });
     migration.source = VmHost::new(Arc::new(model.clone()), Some(ORDER));
     migration.setup()?;
     let mut resized = false;
     for event in events {
+        if let Event::Enter(..) | Event::Remove(_) | Event::Touch(_) | Event::Reset | Event::Resize(_) = event
+        {
+            migration.saver.vm_state(true);
+        }
         match *event {
+            Event::Stop => migration.saver.vm_state(false),
+            // Its size would have no place in the body.
+            Event::Complete if resized => {}
+            Event::Complete => migration.complete()?,
             Event::Enter(slot, n) => {
                 let (v, r) = hpte(n);
                 model.enter(slot, v, r);
@@ -284,8 +299,10 @@ proptest! {
 
     #[test]
     fn whatever_happens_nothing_is_lost(events in events()) {
-        if let Err(why) = run(&events) {
-            prop_assert!(false, "{why}");
+        for options in [PLAIN, AHEAD] {
+            if let Err(why) = run(&events, options) {
+                prop_assert!(false, "{why} ({options:?})");
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct HostFd {
 }
 
 // SAFETY: the host promised that its callbacks, with its opaque pointer, may be called on whichever thread calls the
-// library; a file descriptor belongs to no thread.
+// library, and read_fd, if it asked for reading ahead, on the library's own; a file descriptor belongs to no thread.
 unsafe impl Send for HostFd {}
 
 impl HostFd {

@@ -4,11 +4,13 @@
 use super::call::write_out;
 use super::host::CHost;
 use super::log;
-use super::types::{SPAPR_HTAB_COMPARE, SpaprHtabHost};
+use super::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD, SpaprHtabHost};
+use crate::ahead::AheadOptions;
 use crate::error::Error;
 use crate::lock::{Exclusive, lock};
 use crate::report::LoadReport;
 use crate::save::{SaveOptions, Saver};
+use crate::sweep::Share;
 use ::log::LevelFilter;
 use libc::{c_char, c_int};
 use std::panic::catch_unwind;
@@ -33,7 +35,16 @@ impl SpaprHtab {
     }
 
     pub(super) fn save_options(&self) -> SaveOptions {
-        SaveOptions { compare: self.host.calls.flags & SPAPR_HTAB_COMPARE != 0, ..SaveOptions::DEFAULT }
+        let calls = &self.host.calls;
+        let queue_bytes = match calls.queue_bytes {
+            0 => AheadOptions::DEFAULT_QUEUE_BYTES,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
+        SaveOptions {
+            compare: calls.flags & SPAPR_HTAB_COMPARE != 0,
+            share: Share::new(calls.sweep_share).unwrap_or(Share::DEFAULT),
+            ahead: (calls.flags & SPAPR_HTAB_READ_AHEAD != 0).then_some(queue_bytes),
+        }
     }
 }
 
@@ -64,8 +75,11 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
             "the host structure asks for something that this library is too old for",
         ));
     }
-    if copy.flags & !SPAPR_HTAB_COMPARE != 0 {
+    if copy.flags & !(SPAPR_HTAB_COMPARE | SPAPR_HTAB_READ_AHEAD) != 0 || copy.reserved != 0 {
         return Err(Error::Argument("the host structure has unknown flags"));
+    }
+    if copy.sweep_share != 0 && Share::new(copy.sweep_share).is_none() {
+        return Err(Error::Argument("the host structure's sweep_share is no percentage"));
     }
     if copy.table.is_none() {
         return Err(Error::Argument("the host structure has no table callback"));

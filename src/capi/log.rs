@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The library's log, routed to the callback of the handle that the calling thread is inside of.
 
+use crate::ahead;
 use libc::{c_int, c_void};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::panic;
 use std::sync::Once;
+use std::thread;
 
 /// A handle's log callback.
 #[derive(Clone, Copy)]
@@ -80,6 +82,8 @@ pub fn install(level: LevelFilter) {
         let others = panic::take_hook();
         panic::set_hook(Box::new(move |panic| match CURRENT.get() {
             Some(_) => log::error!("spapr/htab: {panic}"),
+            // The next call on the handle fails with what it said.
+            None if thread::current().name() == Some(ahead::THREAD_NAME) => {}
             None => others(panic),
         }));
     });

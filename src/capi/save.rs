@@ -32,7 +32,8 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 /// Ends when `max_ns` nanoseconds are over, the stream's rate limit is reached, or the end of the table is. A negative
 /// `max_ns` sets no bound. With a table in memory the bound is kept to within 4096 slots. With one in the kernel, the
 /// first pass is over by at most one read of the smallest size (65,535 empty slots), but a later pass may need one read
-/// over the whole table, which nothing can interrupt.
+/// over the whole table, which nothing can interrupt. With SPAPR_HTAB_READ_AHEAD it sends what was read and waits for
+/// no read; without a bound, or while the VM is told to be stopped, it waits for more as long as the bound is.
 ///
 /// Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
 /// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
@@ -94,7 +95,7 @@ pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_
     })
 }
 
-/// Ends a save, whatever became of it: closes the fd, frees buffers. The statistics stay. Fine without a setup.
+/// Ends a save, whatever became of it: ends the thread that reads ahead, closes the fd, frees buffers. The statistics stay. Fine without a setup.
 ///
 /// Returns 0, or -EINVAL for a NULL handle, or -EDEADLK if called from a stream callback.
 ///
@@ -108,7 +109,10 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// Stores an estimate of the bytes still to be sent in `*out`: what is left of the first pass at the density seen so
 /// far, then as much as the last sweep told. 0 after a complete, without a table and outside a save.
 ///
-/// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in.
+/// What was read ahead and not sent is counted exactly.
+///
+/// Returns 0, or -EINVAL for a NULL. Does not read the table; waits for a read that another thread is in, but not for one
+/// of the thread that reads ahead.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].

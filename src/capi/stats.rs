@@ -3,7 +3,11 @@
 
 use super::call::{call, write_out};
 use super::handle::SpaprHtab;
-use super::types::{SpaprHtabPass, SpaprHtabStats};
+use super::types::{
+    SPAPR_HTAB_READER_FULL, SPAPR_HTAB_READER_NONE, SPAPR_HTAB_READER_PARKED, SPAPR_HTAB_READER_READING,
+    SpaprHtabPass, SpaprHtabStats,
+};
+use crate::ahead::Activity;
 use crate::clock::Nanos;
 use crate::error::Error;
 use crate::lock::lock;
@@ -34,6 +38,7 @@ pub unsafe extern "C" fn spapr_htab_stats(
         let save = handle.saver.report();
         let load = lock(&handle.loaded).clone();
         let save_time = Nanos(save.passes.iter().map(|pass| pass.time.0).sum());
+        let queue = handle.saver.queue();
         let stats = SpaprHtabStats {
             save_order: save.order.map_or(0, crate::hpte::Order::log2_bytes),
             save_crc32: save.crc.value(),
@@ -47,6 +52,13 @@ pub unsafe extern "C" fn spapr_htab_stats(
             load_demoted: load.demoted,
             load_crc32: load.crc.value(),
             reserved: 0,
+            save_queue_bytes: queue.as_ref().map_or(0, |queue| queue.bytes() as u64),
+            save_reader: queue.map_or(SPAPR_HTAB_READER_NONE, |queue| match queue.activity() {
+                Activity::Reading => SPAPR_HTAB_READER_READING,
+                Activity::Parked => SPAPR_HTAB_READER_PARKED,
+                Activity::Full => SPAPR_HTAB_READER_FULL,
+            }),
+            reserved2: 0,
         };
         write_out(&stats, size, out).map(|()| 0)
     })

@@ -15,6 +15,21 @@ pub const SPAPR_HTAB_TABLE_MEMORY: u32 = 2;
 /// as much memory again as the table has.
 pub const SPAPR_HTAB_COMPARE: u32 = 1;
 
+/// Flag of SpaprHtabHost: read a table in the kernel ahead, on a thread of the library's own that lives from
+/// spapr_htab_save_setup to spapr_htab_save_cleanup. spapr_htab_save_iterate then sends what is ready and does not wait
+/// for reads of the table; without a thread to be had it reads by itself. The thread is named "spapr-htab-read", blocks
+/// all signals, and calls read_fd and no other callback.
+pub const SPAPR_HTAB_READ_AHEAD: u32 = 2;
+
+/// No thread reads ahead.
+pub const SPAPR_HTAB_READER_NONE: u32 = 0;
+/// The thread reads.
+pub const SPAPR_HTAB_READER_READING: u32 = 1;
+/// The thread has nothing to do: the next sweep is not due yet, or the VM is stopped and all was read.
+pub const SPAPR_HTAB_READER_PARKED: u32 = 2;
+/// The thread waits for room in the queue.
+pub const SPAPR_HTAB_READER_FULL: u32 = 3;
+
 /// The guest's hash table, as the host's callback `table` describes it.
 ///
 /// The library zeroes the structure and sets `struct_size` before it asks; the host fills in the rest.
@@ -38,8 +53,9 @@ pub struct SpaprHtabTable {
 ///
 /// Zero the structure, set `struct_size` to its size, fill in what is needed. Every callback gets `opaque`; those for
 /// the stream also get the `stream` that was given to the save or load function. Callbacks return 0 or more, or
-/// -errno. They are called on the thread that called the library, under the locks it holds; they must not unwind or
-/// longjmp through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
+/// -errno. They are called on the thread that called the library, under the locks it holds, but for read_fd with
+/// SPAPR_HTAB_READ_AHEAD, which is called on the library's thread without any; they must not unwind or longjmp
+/// through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
 /// for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 /// clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
 /// spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_quiesce, spapr_htab_resume and the lookups.
@@ -52,7 +68,7 @@ pub struct SpaprHtabHost {
     pub opaque: *mut c_void,
     /// The VM's KVM file descriptor, for KVM_PPC_GET_HTAB_FD; -1 if there is none. Stays the caller's.
     pub vm_fd: c_int,
-    /// SPAPR_HTAB_COMPARE or 0.
+    /// SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD, both or 0.
     pub flags: u32,
     /// Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
     /// qemu_file_get_error.
@@ -91,6 +107,13 @@ pub struct SpaprHtabHost {
     pub log: Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, line: *const c_char)>,
     /// The highest level that `log` wants; 0 for none.
     pub log_level: c_int,
+    /// SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 65,544 at least.
+    pub queue_bytes: u64,
+    /// The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0 for
+    /// the default, 25.
+    pub sweep_share: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// What one pass over the table told.
@@ -139,4 +162,10 @@ pub struct SpaprHtabStats {
     pub load_crc32: u32,
     /// Always 0.
     pub reserved: u32,
+    /// Bytes that were read ahead and wait to be sent.
+    pub save_queue_bytes: u64,
+    /// One of SPAPR_HTAB_READER_*.
+    pub save_reader: u32,
+    /// Always 0.
+    pub reserved2: u32,
 }

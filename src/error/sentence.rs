@@ -147,6 +147,10 @@ impl fmt::Display for Error {
             Error::Internal => f.write_str(
                 "a bug in spapr-htab (a panic, see the log); a save under way refuses to go on until the next setup",
             ),
+            Error::Reader(said) => write!(
+                f,
+                "a bug in spapr-htab (a panic while reading ahead: {said}); the save refuses to go on until the next setup"
+            ),
         }
     }
 }

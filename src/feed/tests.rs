@@ -6,12 +6,16 @@
 //! on from where the last read ended, past clean slots for nothing, until the buffer is full or the table ends.
 
 use super::*;
+use crate::ahead::{Activity, Queue, ReadAhead};
+use crate::clock::Nanos;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Errno;
 use crate::host::{HptFd, OpenOptions};
 use crate::hpte::Order;
 use crate::save::{Progress, Saver};
+use crate::source::Source;
 use crate::stream::Put;
+use crate::sweep::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
@@ -179,9 +183,14 @@ fn saver() -> Saver {
     saver
 }
 
+fn in_call(source: SmallSource) -> Phase {
+    let sweep = Sweep::of(&source, Share::DEFAULT);
+    Phase::Sweeping(Reader::InCall(Box::new(source)), sweep)
+}
+
 fn saving(case: &Case, saver: &Saver) -> Arc<Small> {
     let (table, source) = case.source();
-    *saver.feed() = Feed { phase: Phase::sweep(Box::new(source), SaveOptions::DEFAULT), ..Feed::default() };
+    *saver.feed() = Feed { phase: in_call(source), ..Feed::default() };
     table
 }
 
@@ -264,4 +273,84 @@ fn each_complete_without_the_hosts_word_is_a_stop_of_its_own() {
     table.changed.store(1, Relaxed);
     assert_eq!(saver.iterate(&host, &mut Heard::default(), None).unwrap(), Progress::More);
     assert!(saver.pending() > 0, "as much as the last sweep told");
+}
+
+/// A save whose table is read ahead, by whoever calls `work`.
+struct Pumped {
+    saver: Saver,
+    table: Arc<Small>,
+    source: SmallSource,
+    queue: SharedQueue,
+    buf: Vec<u8>,
+}
+
+impl Pumped {
+    fn begun(case: &Case, saver: Saver) -> Pumped {
+        let (table, source) = case.source();
+        let sweep = Sweep::of(&source, Share::DEFAULT);
+        let queue = SharedQueue::new(Queue::new(sweep, 1 << 20));
+        let ahead = ReadAhead::without_thread(queue.clone(), Arc::new(SystemClock::default()), saver.halt());
+        *saver.feed() = Feed { phase: Phase::Sweeping(Reader::Ahead(ahead), sweep), ..Feed::default() };
+        Pumped { saver, table, source, queue, buf: vec![0; 200] }
+    }
+
+    /// A read, in the middle of which something happens.
+    fn read(&mut self, meanwhile: impl FnOnce(&Saver, &Small)) {
+        let stop = self.queue.begin_read().expect("it is not to end");
+        let chunk = self.source.read(&mut self.buf, &SystemClock::default(), None).unwrap();
+        meanwhile(&self.saver, &self.table);
+        let records = self.buf[..usize::try_from(chunk.tally.bytes).unwrap()].to_vec();
+        self.queue.end_read(Ok((Read { chunk, stop, time: Default::default() }, records)));
+    }
+
+    /// All that a thread would read now.
+    fn work(&mut self) {
+        while self.queue.activity() == Activity::Reading {
+            self.read(|_, _| ());
+        }
+    }
+}
+
+#[test]
+fn what_is_read_ahead_since_the_stop_loses_nothing_and_reads_no_further_than_it_must() {
+    let mut saver = saver();
+    let host = NoHost::default();
+    Case::each(|case| {
+        saver.vm_state(true);
+        let mut save = Pumped::begun(case, std::mem::take(&mut saver));
+        save.saver.vm_state(false);
+        save.work();
+        let passed = save.table.passed.load(Relaxed);
+        let mut heard = Heard::default();
+        save.saver.complete(&host, &mut heard).unwrap();
+        assert_eq!(heard.0, case.due(), "{case}");
+        assert!(passed >= SLOTS && passed <= most_passed(case.position), "{case}: {passed} slots passed");
+        assert_eq!(save.table.passed.load(Relaxed), passed, "{case}: complete reads nothing");
+        saver = save.saver;
+    });
+}
+
+#[test]
+fn a_read_that_the_stop_comes_in_the_middle_of_does_not_count() {
+    let mut saver = saver();
+    let host = NoHost::default();
+    // Each of 256 sets of changes before the read, with each after it.
+    for position in 0..SLOTS {
+        for (before, after) in (0..=u16::MAX).map(|set| (set & 0xff, set >> 8)) {
+            let spread = |set: u16| set | set << 8;
+            let case = Case { pass: 2, position, changed: spread(before), room: 3 };
+            saver.vm_state(true);
+            let mut save = Pumped::begun(&case, std::mem::take(&mut saver));
+            save.read(|saver, table| {
+                table.changed.fetch_or(spread(after), Relaxed);
+                saver.vm_state(false);
+            });
+            save.work();
+            let mut heard = Heard::default();
+            save.saver.complete(&host, &mut heard).unwrap();
+            assert_eq!(heard.0, spread(before | after), "{case}, then {after:#b}");
+            assert_eq!(save.table.changed.load(Relaxed), 0, "{case}, then {after:#b}");
+            saver = save.saver;
+        }
+    }
 }

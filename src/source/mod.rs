@@ -23,7 +23,7 @@ use crate::record::Tally;
 pub const MAX_CHUNK_BYTES: usize = 8 + 16 * crate::record::MAX_WIRE_VALID as usize;
 
 /// What one read gave: stream records, whole, in `buf[..tally.bytes]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Chunk {
     /// What the records hold.
     pub tally: Tally,

@@ -124,11 +124,17 @@ static void host_of_any_size(void **state)
     assert_int_equal(spapr_htab_new(&newer.host, &handle), -EINVAL);
 
     guest->host.struct_size = sizeof(guest->host);
-    guest->host.flags = SPAPR_HTAB_COMPARE | 2;
+    guest->host.flags = SPAPR_HTAB_COMPARE | 4;
     assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
     guest->host.flags = 0x80000000;
     assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
     guest->host.flags = 0;
+    guest->host.reserved = 1;
+    assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
+    guest->host.reserved = 0;
+    guest->host.sweep_share = 101;
+    assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
+    guest->host.sweep_share = 0;
     guest->host.table = NULL;
     assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
     assert_null(handle);

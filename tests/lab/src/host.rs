@@ -55,9 +55,22 @@ impl Clock for VmHost {
     }
 }
 
+/// The clock alone, for a thread.
+struct VmClock(Arc<dyn Vm>);
+
+impl Clock for VmClock {
+    fn now(&self) -> Nanos {
+        Nanos(self.0.clock_ns())
+    }
+}
+
 impl Host for VmHost {
     fn clock(&self) -> &dyn Clock {
         self
+    }
+
+    fn thread_clock(&self) -> Arc<dyn Clock> {
+        Arc::new(VmClock(Arc::clone(&self.vm)))
     }
 
     fn table(&self) -> Result<Table, Error> {

@@ -3,8 +3,10 @@
 //! on a real kernel (`src/bin/cases.rs`), and what tests need to write more of them.
 
 pub mod cases;
+pub mod gate;
 pub mod host;
 pub mod memory;
 pub mod migration;
 pub mod table;
+pub mod threads;
 pub mod wire;

@@ -11,11 +11,19 @@ use spapr_htab::save::{Progress, SaveOptions, Saver};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Where migrations take place, and how tables are saved there.
+#[derive(Clone, Copy)]
+pub struct Lab<'a> {
+    pub factory: &'a dyn VmFactory,
+    pub options: SaveOptions,
+}
+
 /// A table on its way from one VM to another.
 pub struct Migration {
     pub source: VmHost,
     pub destination: VmHost,
     pub saver: Saver,
+    options: SaveOptions,
     /// The section bodies so far.
     pub bodies: Vec<Vec<u8>>,
     pub loaded: LoadReport,
@@ -30,13 +38,14 @@ impl Migration {
     ///
     /// # Errors
     /// In words.
-    pub fn new(factory: &dyn VmFactory, order: u32) -> Result<Migration, String> {
-        let source: Arc<dyn Vm> = Arc::from(factory.hash(order)?);
-        let destination: Arc<dyn Vm> = Arc::from(factory.hash(18)?);
+    pub fn new(lab: &Lab<'_>, order: u32) -> Result<Migration, String> {
+        let source: Arc<dyn Vm> = Arc::from(lab.factory.hash(order)?);
+        let destination: Arc<dyn Vm> = Arc::from(lab.factory.hash(18)?);
         Ok(Migration {
             source: VmHost::new(source, Some(order)),
             destination: VmHost::new(destination, None),
             saver: Saver::default(),
+            options: lab.options,
             bodies: Vec::new(),
             loaded: LoadReport::default(),
         })
@@ -54,7 +63,7 @@ impl Migration {
     /// In words.
     pub fn setup(&mut self) -> Outcome {
         let mut out = Output::default();
-        self.saver.setup(&self.source, &mut out, SaveOptions::default()).map_err(|error| words(&error))?;
+        self.saver.setup(&self.source, &mut out, self.options).map_err(|error| words(&error))?;
         self.bodies = vec![out.bytes];
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! shows what the library logs.
 
 use htab_lab::cases;
+use htab_lab::migration::Lab;
 use htab_model::kvm::Kvm;
 use htab_model::runner;
 use std::process::ExitCode;
@@ -20,7 +21,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let chosen = cases::cases().filter(|(name, _)| name.contains(&filter));
     let kvm = &kvm;
-    runner::run(chosen.map(|(name, case)| (name, Box::new(move || case(kvm)) as runner::Check<'_>)))
+    let named = cases::cases().map(|(options, (claim, case))| {
+        let check: runner::Check<'_> = Box::new(move || case(&Lab { factory: kvm, options }));
+        (cases::name(options, claim), check)
+    });
+    runner::run(named.filter(|(name, _)| name.contains(&filter)))
 }

@@ -3,10 +3,9 @@
 
 use super::{Case, ORDER, check};
 use crate::host::Output;
-use crate::migration::Migration;
+use crate::migration::{Lab, Migration};
 use crate::table::{Fill, Guest, Numbers, Outcome};
 use crate::wire;
-use htab_model::vm::VmFactory;
 use spapr_htab::hpte::{Hpte, Order, Slot};
 use spapr_htab::lookup::write_hpte;
 use spapr_htab::save::Progress;
@@ -17,12 +16,16 @@ pub const CASES: &[Case] = &[
     ("changes_between_passes_arrive", between),
     ("changes_during_passes_arrive", during),
     ("changes_by_another_thread_arrive", beside),
-    ("a_change_behind_a_sweep_that_stopped_is_not_lost", lost_entry),
-    ("a_change_behind_a_read_of_2_kib_is_not_lost", lost_entry_small_reads),
     ("changes_after_complete_go_out_with_the_next", after_complete),
     ("reads_since_a_told_stop_count_for_complete", told_stop),
     ("complete_from_any_position_loses_nothing", any_position),
     ("an_entry_entered_and_removed_again_arrives_removed", back_and_forth),
+];
+
+/// What depends on when the table is read, and is known only if it is read in the call.
+pub const IN_CALL: &[Case] = &[
+    ("a_change_behind_a_sweep_that_stopped_is_not_lost", lost_entry),
+    ("a_change_behind_a_read_of_2_kib_is_not_lost", lost_entry_small_reads),
     ("pending_falls_to_nothing_as_the_table_comes_to_rest", pending),
 ];
 
@@ -30,9 +33,9 @@ fn churn(guest: &mut Guest, numbers: &mut Numbers, changes: u64) -> Outcome {
     (0..changes).try_for_each(|_| guest.change(numbers))
 }
 
-fn between(factory: &dyn VmFactory) -> Outcome {
+fn between(lab: &Lab<'_>) -> Outcome {
     for fill in [Fill::Empty, Fill::Linux, Fill::Dense] {
-        let mut migration = Migration::new(factory, ORDER)?;
+        let mut migration = Migration::new(lab, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
         let mut numbers = Numbers(20);
         guest.fill(fill, &mut numbers)?;
@@ -47,8 +50,8 @@ fn between(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn during(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn during(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     let mut numbers = Numbers(21);
     guest.fill(Fill::Linux, &mut numbers)?;
@@ -70,8 +73,8 @@ fn during(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn beside(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, 20)?;
+fn beside(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, 20)?;
     let mut guest = migration.guest(20)?;
     guest.fill(Fill::Linux, &mut Numbers(22))?;
     migration.setup()?;
@@ -96,12 +99,12 @@ fn beside(factory: &dyn VmFactory) -> Outcome {
 
 /// A sweep stops in the middle because its buffer is full, with nothing changed from there on; then a slot changes behind
 /// it. What is read next is a 0 that says nothing about that slot.
-fn lost_entry(factory: &dyn VmFactory) -> Outcome {
+fn lost_entry(lab: &Lab<'_>) -> Outcome {
     let mut stopped_in_the_middle = 0;
     // A later pass's first read has 4 KiB: room for 170 changes with a header each. The exact number is what matters, and
     // not to be trusted to stay.
     for changes in 150..190 {
-        let mut migration = Migration::new(factory, ORDER)?;
+        let mut migration = Migration::new(lab, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
         migration.setup()?;
         migration.pass()?;
@@ -123,8 +126,8 @@ fn lost_entry(factory: &dyn VmFactory) -> Outcome {
 }
 
 /// The case as it was seen to fail in QEMU, whose reads have 2 KiB: what is left after a 0 that began in mid-table.
-fn lost_entry_small_reads(factory: &dyn VmFactory) -> Outcome {
-    let migration = Migration::new(factory, 24)?;
+fn lost_entry_small_reads(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, 24)?;
     let mut guest = migration.guest(24)?;
     let order = Order::new(24).map_err(|error| error.to_string())?;
     let host = &migration.source;
@@ -160,8 +163,8 @@ fn lost_entry_small_reads(factory: &dyn VmFactory) -> Outcome {
     Err("the table never read as clean".to_owned())
 }
 
-fn after_complete(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn after_complete(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     migration.setup()?;
     migration.complete()?;
@@ -170,8 +173,8 @@ fn after_complete(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn told_stop(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn told_stop(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.fill(Fill::Linux, &mut Numbers(25))?;
     migration.setup()?;
@@ -180,7 +183,8 @@ fn told_stop(factory: &dyn VmFactory) -> Outcome {
     for round in 0..2 {
         guest.enter(100, round)?;
         migration.saver.vm_state(false);
-        check!(migration.pass()? == Progress::More, "the change is told");
+        migration.complete()?;
+        check!(migration.bodies.last() != Some(&nothing), "the change is told");
         migration.complete()?;
         check!(migration.bodies.last() == Some(&nothing), "and nothing is left");
         // What the host itself writes is a change for which no stop needs to be told.
@@ -196,10 +200,10 @@ fn told_stop(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn any_position(factory: &dyn VmFactory) -> Outcome {
+fn any_position(lab: &Lab<'_>) -> Outcome {
     let mut numbers = Numbers(26);
     for reads in 0..24 {
-        let mut migration = Migration::new(factory, ORDER)?;
+        let mut migration = Migration::new(lab, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
         guest.fill(Fill::Random, &mut numbers)?;
         migration.setup()?;
@@ -215,8 +219,8 @@ fn any_position(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn back_and_forth(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn back_and_forth(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.enter(3, 1)?;
     migration.setup()?;
@@ -231,8 +235,8 @@ fn back_and_forth(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn pending(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, 20)?;
+fn pending(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, 20)?;
     let mut guest = migration.guest(20)?;
     guest.fill(Fill::Linux, &mut Numbers(24))?;
     migration.setup()?;

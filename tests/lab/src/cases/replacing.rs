@@ -2,9 +2,8 @@
 //! Tables that are replaced while they are saved: reset, resized, dropped.
 
 use super::{Case, ORDER, check};
-use crate::migration::Migration;
+use crate::migration::{Lab, Migration};
 use crate::table::{Fill, Numbers, Outcome};
-use htab_model::vm::VmFactory;
 use spapr_htab::hpte::Slot;
 use spapr_htab::lookup::read_hptes;
 use spapr_htab::save::Progress;
@@ -29,15 +28,15 @@ fn replace(migration: &Migration, order: u32) -> Outcome {
     migration.saver.resume(&migration.source).map_err(|error| error.to_string())
 }
 
-fn started(factory: &dyn VmFactory) -> Result<Migration, String> {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn started(lab: &Lab<'_>) -> Result<Migration, String> {
+    let mut migration = Migration::new(lab, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(30))?;
     migration.setup()?;
     Ok(migration)
 }
 
-fn resize(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn resize(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.pass()?;
     for order in [20, 19, 19, 24] {
         replace(&migration, order)?;
@@ -51,8 +50,8 @@ fn resize(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn resize_mid_pass(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn resize_mid_pass(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.iterate(Some(0))?;
     replace(&migration, 20)?;
     migration.iterate(Some(0))?;
@@ -63,8 +62,8 @@ fn resize_mid_pass(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn reset(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn reset(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.pass()?;
     replace(&migration, ORDER)?;
     while migration.pass()? == Progress::More {}
@@ -72,16 +71,16 @@ fn reset(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn reset_before_stop(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn reset_before_stop(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.pass()?;
     replace(&migration, ORDER)?;
     migration.complete()?;
     migration.arrive(usize::MAX)
 }
 
-fn resize_before_stop(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn resize_before_stop(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.pass()?;
     replace(&migration, 20)?;
     for _ in 0..2 {
@@ -95,8 +94,8 @@ fn resize_before_stop(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn gone_and_back(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn gone_and_back(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.pass()?;
     migration.saver.quiesce();
     migration.source.forget();
@@ -109,8 +108,8 @@ fn gone_and_back(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn quiesced(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = started(factory)?;
+fn quiesced(lab: &Lab<'_>) -> Outcome {
+    let mut migration = started(lab)?;
     migration.iterate(Some(0))?;
     migration.saver.quiesce();
     migration.saver.quiesce();
@@ -127,8 +126,8 @@ fn quiesced(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn begun_while_quiesced(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn begun_while_quiesced(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     migration.saver.quiesce();
     migration.setup()?;
     check!(migration.bodies == [vec![0xff; 4]], "there is no table for now");

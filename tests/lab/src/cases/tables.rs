@@ -3,11 +3,10 @@
 
 use super::{Case, ORDER, check};
 use crate::host::{Output, VmHost};
-use crate::migration::Migration;
+use crate::migration::{Lab, Migration};
 use crate::table::{Fill, Numbers, Outcome};
 use crate::wire;
 use htab_model::record::V_BOLTED;
-use htab_model::vm::VmFactory;
 use spapr_htab::hpte::{Order, Slot, V_DIRTY};
 use spapr_htab::save::Progress;
 use spapr_htab::source::{KernelOptions, KernelSource, Source};
@@ -33,8 +32,8 @@ pub const CASES: &[Case] = &[
     ("the_stream_gets_few_large_writes", few_puts),
 ];
 
-fn at_rest(factory: &dyn VmFactory, order: u32, fill: Fill) -> Outcome {
-    let mut migration = Migration::new(factory, order)?;
+fn at_rest(lab: &Lab<'_>, order: u32, fill: Fill) -> Outcome {
+    let mut migration = Migration::new(lab, order)?;
     migration.guest(order)?.fill(fill, &mut Numbers(u64::from(order)))?;
     migration.setup()?;
     check!(migration.pass()? == Progress::More, "the first pass cannot be the last");
@@ -44,37 +43,37 @@ fn at_rest(factory: &dyn VmFactory, order: u32, fill: Fill) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn empty(factory: &dyn VmFactory) -> Outcome {
-    at_rest(factory, ORDER, Fill::Empty)
+fn empty(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, ORDER, Fill::Empty)
 }
 
-fn sparse(factory: &dyn VmFactory) -> Outcome {
-    at_rest(factory, 24, Fill::Sparse)
+fn sparse(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, 24, Fill::Sparse)
 }
 
-fn linux(factory: &dyn VmFactory) -> Outcome {
-    at_rest(factory, 20, Fill::Linux)
+fn linux(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, 20, Fill::Linux)
 }
 
-fn random(factory: &dyn VmFactory) -> Outcome {
-    at_rest(factory, ORDER, Fill::Random)
+fn random(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, ORDER, Fill::Random)
 }
 
-fn dense(factory: &dyn VmFactory) -> Outcome {
-    at_rest(factory, 20, Fill::Dense)
+fn dense(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, 20, Fill::Dense)
 }
 
-fn orders(factory: &dyn VmFactory) -> Outcome {
+fn orders(lab: &Lab<'_>) -> Outcome {
     for order in 18..=26 {
-        at_rest(factory, order, if order <= 20 { Fill::Linux } else { Fill::Sparse })
+        at_rest(lab, order, if order <= 20 { Fill::Linux } else { Fill::Sparse })
             .map_err(|why| format!("order {order}: {why}"))?;
     }
     Ok(())
 }
 
-fn pieces(factory: &dyn VmFactory) -> Outcome {
+fn pieces(lab: &Lab<'_>) -> Outcome {
     for most in [1, 7, 8, 9, 4096] {
-        let mut migration = Migration::new(factory, ORDER)?;
+        let mut migration = Migration::new(lab, ORDER)?;
         migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(1))?;
         migration.setup()?;
         migration.complete()?;
@@ -83,8 +82,8 @@ fn pieces(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn no_table(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn no_table(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     migration.source.forget();
     migration.setup()?;
     check!(migration.saver.pending() == 0, "pending without a table");
@@ -95,9 +94,9 @@ fn no_table(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn radix(factory: &dyn VmFactory) -> Outcome {
-    let Some(vm) = factory.radix()? else { return Ok(()) };
-    let mut migration = Migration::new(factory, ORDER)?;
+fn radix(lab: &Lab<'_>) -> Outcome {
+    let Some(vm) = lab.factory.radix()? else { return Ok(()) };
+    let mut migration = Migration::new(lab, ORDER)?;
     // A guest that rebooted from hash to radix keeps its order as far as QEMU knows.
     migration.source = VmHost::new(Arc::from(vm), Some(ORDER));
     migration.setup()?;
@@ -107,8 +106,8 @@ fn radix(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn several_saves(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn several_saves(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     let mut numbers = Numbers(4);
     for _ in 0..3 {
@@ -126,8 +125,8 @@ fn several_saves(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn complete_twice(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, ORDER)?;
+fn complete_twice(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(5))?;
     migration.setup()?;
     migration.complete()?;
@@ -136,8 +135,8 @@ fn complete_twice(factory: &dyn VmFactory) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn complete_alone(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, 20)?;
+fn complete_alone(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, 20)?;
     migration.guest(20)?.fill(Fill::Linux, &mut Numbers(6))?;
     migration.setup()?;
     check!(migration.saver.pending() > 0, "nothing was sent yet");
@@ -163,8 +162,8 @@ fn sweep(vm: &VmHost, options: KernelOptions, buffer: usize) -> Result<Vec<u8>, 
     }
 }
 
-fn bolted_only(factory: &dyn VmFactory) -> Outcome {
-    let migration = Migration::new(factory, ORDER)?;
+fn bolted_only(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(8))?;
     let options = KernelOptions { bolted_only: true, ..KernelOptions::default() };
     let told = wire::replay(&wire::records(&sweep(&migration.source, options, 4096)?)?);
@@ -175,8 +174,8 @@ fn bolted_only(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn start(factory: &dyn VmFactory) -> Outcome {
-    let migration = Migration::new(factory, ORDER)?;
+fn start(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.enter(10, 1)?;
     guest.enter(9000, 2)?;
@@ -192,8 +191,8 @@ fn start(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn buffers(factory: &dyn VmFactory) -> Outcome {
-    let migration = Migration::new(factory, ORDER)?;
+fn buffers(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(9))?;
     migration.guest(ORDER)?.put(500, &[htab_model::record::hpte(3); 40], 0)?;
     let whole = migration.source.vm.dump();
@@ -209,8 +208,8 @@ fn buffers(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn private_bit(factory: &dyn VmFactory) -> Outcome {
-    let migration = Migration::new(factory, ORDER)?;
+fn private_bit(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(10))?;
     let stream = sweep(&migration.source, KernelOptions::default(), 4096)?;
     let told = wire::replay(&wire::records(&stream)?);
@@ -219,8 +218,8 @@ fn private_bit(factory: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn few_puts(factory: &dyn VmFactory) -> Outcome {
-    let mut migration = Migration::new(factory, 20)?;
+fn few_puts(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, 20)?;
     migration.guest(20)?.fill(Fill::Dense, &mut Numbers(11))?;
     migration.setup()?;
     let mut out = Output::default();
