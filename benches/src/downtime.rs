@@ -19,9 +19,6 @@ const GIB: u64 = 1 << 30;
 const GUESTS: [(u64, u32); 3] = [(64 * GIB, 29), (1024 * GIB, 33), (16 * 1024 * GIB, 36)];
 /// Bytes of RAM that the guest changes in a second.
 const RAM_RATES: [u64; 3] = [100_000_000, 400_000_000, 800_000_000];
-/// The network: 10 Gbit/s.
-const BYTES_PER_SECOND: u64 = 1_250_000_000;
-const PS_PER_BYTE: u64 = 1_000_000_000_000 / BYTES_PER_SECOND;
 /// QEMU's default for the time that RAM may take at the end.
 const RAM_LIMIT_NS: u64 = 300_000_000;
 /// Slots of the table that the guest changes in a second.
@@ -32,17 +29,16 @@ const ITERATE: Nanos = Nanos(5_000_000);
 const STOPS: u64 = 9;
 
 /// How long RAM's last pages take: rounds of what was changed in the round before, until one is short enough.
-fn ram_at_the_end(bytes: u64, rate: u64) -> u64 {
-    let mut left = bytes;
-    while left * 1_000 / (BYTES_PER_SECOND / 1_000_000) > RAM_LIMIT_NS {
-        left = u64::try_from(u128::from(left) * u128::from(rate) / u128::from(BYTES_PER_SECOND)).unwrap_or(0);
+fn ram_at_the_end(bytes: u64, rate: u64, ps_per_byte: u64) -> u64 {
+    let mut ns = bytes / 1000 * ps_per_byte;
+    while ns > RAM_LIMIT_NS {
+        ns = ns / 1000 * (rate / 1000) / 1000 * ps_per_byte / 1000;
     }
-    left * 1_000 / (BYTES_PER_SECOND / 1_000_000)
+    ns
 }
 
 fn table(order: u32, costs: Costs) -> Vast {
     let slots = 1_u64 << (order - 4);
-    let costs = Costs { byte: PS_PER_BYTE, ..costs };
     Vast::new(order, &[(slots / 64, Fill::Groups), (slots, Fill::Empty)], costs)
 }
 
@@ -63,7 +59,7 @@ struct Ours {
 
 impl Save for Ours {
     fn first_pass(&mut self) {
-        self.saver.setup(&self.table, &mut self.stream, SaveOptions::default()).expect("setup");
+        self.saver.setup(&self.table, &mut self.stream, SaveOptions::DEFAULT).expect("setup");
         self.saver.iterate(&self.table, &mut self.stream, None).expect("iterate");
     }
 
@@ -148,7 +144,7 @@ pub fn rows(costs: Costs) -> Vec<Value> {
         let (rivals, ours, sweeps) =
             (rivals(order, costs), ours(order, costs, Some(ITERATE)), ours(order, costs, None));
         for rate in RAM_RATES {
-            let ram = ram_at_the_end(bytes, rate);
+            let ram = ram_at_the_end(bytes, rate, costs.byte);
             let ahead = sweeps.iter().map(|sweep| sweep.saturating_sub(ram)).collect();
             let row = json!({
                 "guest_bytes": bytes, "order": order, "ram_bytes_per_second": rate, "ram_at_the_end_ns": ram,

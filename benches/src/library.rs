@@ -97,10 +97,14 @@ fn check(result: c_int) -> c_int {
 }
 
 impl Library {
-    /// For a table in the kernel.
+    /// For a table in the kernel; `flags` as in the host structure.
     #[must_use]
-    pub fn kernel(vm_fd: c_int, order: u32) -> Library {
-        Library::new(Described { kind: SPAPR_HTAB_TABLE_KERNEL, order, memory: ptr::null_mut() }, vm_fd)
+    pub fn kernel(vm_fd: c_int, order: u32, flags: u32) -> Library {
+        Library::new(
+            Described { kind: SPAPR_HTAB_TABLE_KERNEL, order, memory: ptr::null_mut() },
+            vm_fd,
+            flags,
+        )
     }
 
     /// For a table in memory.
@@ -109,16 +113,17 @@ impl Library {
     /// The table outlives the result, and while calls of the result run nobody else uses it.
     #[must_use]
     pub unsafe fn memory(words: *mut u64, order: u32) -> Library {
-        Library::new(Described { kind: SPAPR_HTAB_TABLE_MEMORY, order, memory: words.cast() }, -1)
+        Library::new(Described { kind: SPAPR_HTAB_TABLE_MEMORY, order, memory: words.cast() }, -1, 0)
     }
 
-    fn new(described: Described, vm_fd: c_int) -> Library {
+    fn new(described: Described, vm_fd: c_int, flags: u32) -> Library {
         let mut described = Box::new(described);
         // SAFETY: integers, null pointers and absent functions: all zeros is a value of it.
         let mut host: SpaprHtabHost = unsafe { std::mem::zeroed() };
         host.struct_size = size_of::<SpaprHtabHost>();
         host.opaque = (&raw mut *described).cast();
         host.vm_fd = vm_fd;
+        host.flags = flags;
         host.put = Some(put);
         host.get = Some(get);
         host.table = Some(table);

@@ -64,6 +64,8 @@ pub struct Vast {
     pub order: Order,
     pub costs: Costs,
     pub clock: VirtualClock,
+    /// The time of a thread that reads ahead, which passes beside that of the host.
+    beside: Option<VirtualClock>,
     /// Each part's end and what it holds.
     parts: Arc<[(u64, Fill)]>,
     changed: Arc<Mutex<BTreeSet<u64>>>,
@@ -85,10 +87,22 @@ impl Vast {
             order,
             costs,
             clock: VirtualClock::default(),
+            beside: None,
             parts: parts.into(),
             changed: Arc::default(),
             told: Arc::default(),
         }
+    }
+
+    /// To be read ahead: the fd takes a thread's time, not the host's.
+    #[must_use]
+    pub fn read_beside(self) -> Vast {
+        Vast { beside: Some(VirtualClock::default()), ..self }
+    }
+
+    /// The kernel works.
+    fn work(&self, ps: u64) {
+        self.beside.as_ref().unwrap_or(&self.clock).advance(ps);
     }
 
     fn changes(&self) -> MutexGuard<'_, BTreeSet<u64>> {
@@ -193,14 +207,14 @@ impl VastFd {
             table.told.fetch_add(self.index - first, Ordering::Relaxed);
         }
         work += valid * table.costs.entry + invalid * table.costs.invalid;
-        table.clock.advance(work);
+        table.work(work);
         (first, valid, invalid)
     }
 }
 
 impl HptFd for VastFd {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
-        self.table.clock.advance(self.table.costs.call);
+        self.table.work(self.table.costs.call);
         let mut done = 0;
         while done + 24 < buf.len() {
             let room = (buf.len() - done - 8 - 1) / 16;
@@ -242,6 +256,10 @@ impl Clock for Vast {
 impl Host for Vast {
     fn clock(&self) -> &dyn Clock {
         self
+    }
+
+    fn thread_clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.beside.clone().unwrap_or_default())
     }
 
     fn table(&self) -> Result<Table, Error> {

@@ -18,13 +18,14 @@ def wish(what, measured, met, reason=""):
 def kernel(rows):
     saves = [row for row in rows if row["name"] == "save"]
     loads = [row for row in rows if row["name"] == "load"]
-    worst = max(ratio(row, "ours", "floor") for row in saves)
-    yield wish(
-        "save within 1.05 of the bare reads",
-        f"{worst:.3f} at worst",
-        worst <= 1.05,
-        "the checksum and the conversion of the records",
-    )
+    for who, words in (("ours", ""), ("ahead", " with read-ahead")):
+        worst = max(ratio(row, who, "floor") for row in saves)
+        yield wish(
+            f"save within 1.05 of the bare reads{words}",
+            f"{worst:.3f} at worst",
+            worst <= 1.05,
+            "with one processor, the copy into the queue and the turns of the two threads come on top",
+        )
     for row in loads:
         shape, beside = row["detail"]["shape"], ratio(row, "ours", "floor")
         without = (row["ours"]["ns"] - row["detail"]["gets_ns"]) / row["floor"]["ns"]

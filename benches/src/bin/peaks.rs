@@ -8,6 +8,7 @@ use htab_bench::library::In;
 use htab_bench::tables::{Shape, entry};
 use htab_bench::vast::{Costs, Fill, Vast, VastStream};
 use serde_json::{Value, json};
+use spapr_htab::ahead::AheadOptions;
 use spapr_htab::clock::{Clock, Nanos, SystemClock};
 use spapr_htab::error::{Errno, Error};
 use spapr_htab::host::{Host, HptFd, OpenOptions};
@@ -19,6 +20,8 @@ use spapr_htab::save::{SaveOptions, Saver};
 use spapr_htab::table::Table;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// The system's allocator, and what is held now and was held at most.
 struct Counting;
@@ -99,8 +102,11 @@ impl Host for Taking {
     }
 }
 
-/// A first pass, and a pass with changes.
-fn save(order: u32) -> usize {
+/// Real time for the reader to fill its queue.
+const FILL: Duration = Duration::from_millis(300);
+
+/// A whole save.
+fn save(order: u32, options: SaveOptions) -> usize {
     let slots = 1_u64 << (order - 4);
     let costs = Costs { call: 0, clean: 0, invalid: 0, entry: 0, byte: 0 };
     let table = Vast::new(
@@ -111,7 +117,10 @@ fn save(order: u32) -> usize {
     let saver = Saver::default();
     let mut stream = VastStream(table.clone());
     peak(|| {
-        saver.setup(&table, &mut stream, SaveOptions::default()).expect("setup");
+        saver.setup(&table, &mut stream, options).expect("setup");
+        if options.ahead.is_some() {
+            thread::sleep(FILL);
+        }
         saver.iterate(&table, &mut stream, None).expect("iterate");
         saver.complete(&table, &mut stream).expect("complete");
         saver.cleanup().expect("cleanup");
@@ -149,9 +158,17 @@ fn loads(order: u32) -> usize {
 }
 
 fn main() {
+    let ahead = SaveOptions { ahead: Some(AheadOptions::DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
     let rows: Vec<Value> = [24, 34]
         .iter()
-        .map(|&order| json!({ "order": order, "save_bytes": save(order), "load_bytes": loads(order) }))
+        .map(|&order| {
+            json!({
+                "order": order,
+                "save_bytes": save(order, SaveOptions::DEFAULT),
+                "ahead_bytes": save(order, ahead),
+                "load_bytes": loads(order),
+            })
+        })
         .collect();
     println!("{}", json!({ "rows": rows }));
 }
