@@ -136,8 +136,8 @@ impl Saver {
                         Taken::NotYet(queue) => {
                             match deadline.map(|deadline| deadline.since(body.host.now())) {
                                 None => queue.wait_until_ready(),
-                                // A stopped VM has nothing else to send that this could hold up, and a caller may ask
-                                // again and again: savevm does.
+                                // With the VM stopped nobody changes what others have to send, and a caller may ask again
+                                // and again: savevm does.
                                 Some(left @ Nanos(1..)) if stop.is_some() => queue.wait_a_while(left),
                                 Some(_) => return Ok(Progress::More),
                             }
