@@ -8,8 +8,10 @@
 #![deny(unsafe_code)]
 
 pub mod ahead;
+pub mod batch;
 pub mod capi;
 pub mod clock;
+pub mod crc;
 pub mod error;
 pub mod feed;
 pub mod halt;

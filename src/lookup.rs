@@ -5,6 +5,7 @@
 //! 65,535 invalid slots after them. A save that goes on meanwhile would never hear of those changes, so it gets the
 //! records too.
 
+use crate::batch::Batch;
 use crate::error::{Access, Errno, Error};
 use crate::feed::Feed;
 use crate::host::{Host, OpenOptions};
@@ -67,14 +68,10 @@ fn write(host: &dyn Host, table: Table, slot: Slot, index: u32, entry: Hpte) -> 
     match table {
         Table::None => Ok(()),
         Table::Kernel(_) => {
-            let mut sink = KernelSink::open(host)?;
+            let valid = u16::from(entry.is_valid());
+            let run = Extent { index, n_valid: valid, n_invalid: 1 - valid };
             let clean = Hpte { v: entry.v & !V_DIRTY, ..entry };
-            if entry.is_valid() {
-                sink.load(Extent { index, n_valid: 1, n_invalid: 0 }, &clean.to_be_bytes())?;
-            } else {
-                sink.load(Extent { index, n_valid: 0, n_invalid: 1 }, &[])?;
-            }
-            sink.finish()
+            KernelSink::open(host)?.load(&mut Batch::of(run, clean.to_be_bytes()))
         }
         Table::Memory(memory) => {
             memory.store(slot, Hpte { v: entry.v | V_DIRTY, ..entry });

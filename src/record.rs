@@ -46,6 +46,17 @@ impl Extent {
         usize::from(self.n_valid) * HPTE_BYTES
     }
 
+    /// This record and the one after it as one, if they touch and no valid entry follows an invalid slot.
+    #[must_use]
+    pub fn join(self, next: Extent) -> Option<Extent> {
+        if self.end() != u64::from(next.index) || (next.n_valid > 0 && self.n_invalid > 0) {
+            return None;
+        }
+        let n_valid = self.n_valid.checked_add(next.n_valid)?;
+        let n_invalid = self.n_invalid.checked_add(next.n_invalid)?;
+        Some(Extent { n_valid, n_invalid, ..self })
+    }
+
     /// Whether every slot exists in a table of this order.
     #[must_use]
     pub fn fits(self, order: Order) -> bool {
@@ -76,9 +87,11 @@ impl KernelHeader {
     /// The inverse of [`KernelHeader::parse`].
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let [a, b, c, d] = self.0.index.to_ne_bytes();
-        let ([e, f], [g, h]) = (self.0.n_valid.to_ne_bytes(), self.0.n_invalid.to_ne_bytes());
-        [a, b, c, d, e, f, g, h]
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.0.index.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&self.0.n_valid.to_ne_bytes());
+        bytes[6..].copy_from_slice(&self.0.n_invalid.to_ne_bytes());
+        bytes
     }
 }
 
@@ -100,9 +113,11 @@ impl StreamHeader {
     /// The inverse of [`StreamHeader::parse`].
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let [a, b, c, d] = self.0.index.to_be_bytes();
-        let ([e, f], [g, h]) = (self.0.n_valid.to_be_bytes(), self.0.n_invalid.to_be_bytes());
-        [a, b, c, d, e, f, g, h]
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.0.index.to_be_bytes());
+        bytes[4..6].copy_from_slice(&self.0.n_valid.to_be_bytes());
+        bytes[6..].copy_from_slice(&self.0.n_invalid.to_be_bytes());
+        bytes
     }
 }
 

@@ -2,6 +2,7 @@
 //! What a save or a load did, in figures.
 
 use crate::clock::Nanos;
+use crate::crc;
 use crate::hpte::Order;
 use crate::record::Tally;
 use std::fmt;
@@ -13,19 +14,19 @@ pub const MAX_PASSES: usize = 256;
 ///
 /// Both sides compute it over the same bytes, every record's header and entries as they are in the stream since the
 /// last table header, so that two logs can be compared. The stream itself does not carry it.
-#[derive(Clone, Debug, Default)]
-pub struct RecordCrc(crc32fast::Hasher);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordCrc(u32);
 
 impl RecordCrc {
     /// Some more of the stream.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.0 = crc::update(self.0, bytes);
     }
 
     /// The CRC of all so far.
     #[must_use]
     pub fn value(&self) -> u32 {
-        self.0.clone().finalize()
+        self.0
     }
 }
 

@@ -14,7 +14,7 @@
 
 use crate::error::{Errno, Error, Place};
 use crate::hpte::Order;
-use crate::record::{Extent, HEADER_BYTES, StreamHeader};
+use crate::record::{Extent, HEADER_BYTES};
 
 /// The section's only version.
 pub const VERSION: i32 = 1;
@@ -51,7 +51,7 @@ pub enum BodyHeader {
     NoTable,
     /// The guest has a table of this order; it starts out empty.
     Table(Order),
-    /// Records follow, up to [`StreamHeader::END`].
+    /// Records follow, up to [`crate::record::StreamHeader::END`].
     Records,
 }
 
@@ -83,14 +83,12 @@ pub struct BodyReader<'a> {
     stream: &'a mut dyn Get,
     /// The item being read: records read before it, and the offset where it begins.
     place: Place,
-    /// The header that was read along with the entries before it.
-    next: Option<[u8; HEADER_BYTES]>,
 }
 
 impl<'a> BodyReader<'a> {
     /// At the first byte of a body.
     pub fn new(stream: &'a mut dyn Get) -> BodyReader<'a> {
-        BodyReader { stream, place: Place::default(), next: None }
+        BodyReader { stream, place: Place::default() }
     }
 
     /// Where the record is that was begun last.
@@ -108,39 +106,25 @@ impl<'a> BodyReader<'a> {
         BodyHeader::parse(bytes)
     }
 
-    /// The next record's header; [`StreamHeader::END`] is one too.
+    /// Reads the first record's header; that of END, which ends a body, is one too.
     ///
     /// # Errors
     /// A failed or ended stream.
-    pub fn record(&mut self) -> Result<StreamHeader, Error> {
-        if let Some(bytes) = self.next.take() {
-            return Ok(StreamHeader::parse(bytes));
-        }
-        let mut bytes = [0; HEADER_BYTES];
-        self.exactly(&mut bytes, HEADER_BYTES)?;
-        Ok(StreamHeader::parse(bytes))
+    pub fn first_header(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
+        let own = bytes.len();
+        self.exactly(bytes, own)
     }
 
-    /// Reads the entries that belong to the record into the beginning of `room`, which is [`BodyReader::room`] bytes long;
-    /// after that the next record can be read.
+    /// Reads a record's entries and the header of the one after it: another follows for certain, and fetching it along
+    /// saves a call for each record.
     ///
     /// # Errors
     /// A failed or ended stream.
-    pub fn entries(&mut self, run: Extent, room: &mut [u8]) -> Result<(), Error> {
+    pub fn record(&mut self, run: Extent, bytes: &mut [u8]) -> Result<(), Error> {
         let payload = run.payload_bytes();
-        if payload > 0 {
-            self.exactly(room, payload)?;
-            self.next = room.last_chunk().copied();
-        }
+        self.exactly(bytes, payload)?;
         self.advance(payload);
         Ok(())
-    }
-
-    /// Bytes that reading a record's entries needs: another header follows for certain, and fetching it along saves a call
-    /// for each record.
-    #[must_use]
-    pub fn room(run: Extent) -> usize {
-        run.payload_bytes() + HEADER_BYTES
     }
 
     fn advance(&mut self, payload: usize) {

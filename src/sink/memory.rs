@@ -2,9 +2,9 @@
 //! HPTEs into a table in QEMU's memory.
 
 use super::Sink;
+use crate::batch::Batch;
 use crate::error::Error;
 use crate::hpte::{HPTE_BYTES, Hpte, Slot};
-use crate::record::Extent;
 use crate::table::SharedTable;
 
 /// A table in memory, being filled.
@@ -19,19 +19,20 @@ impl MemorySink {
 }
 
 impl Sink for MemorySink {
-    fn load(&mut self, run: Extent, entries: &[u8]) -> Result<(), Error> {
-        let invalid_from = u64::from(run.index) + u64::from(run.n_valid);
-        for (slot, entry) in (u64::from(run.index)..invalid_from).zip(entries.chunks_exact(HPTE_BYTES)) {
-            let Ok(entry) = entry.try_into() else { continue };
-            self.0.store(Slot(slot), Hpte::from_be_bytes(entry));
+    fn load(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let (bytes, records) = batch.parts();
+        for record in records {
+            let run = record.run;
+            let invalid_from = u64::from(run.index) + u64::from(run.n_valid);
+            let entries = bytes[record.entries()..record.end()].chunks_exact(HPTE_BYTES);
+            for (slot, entry) in (u64::from(run.index)..invalid_from).zip(entries) {
+                let Ok(entry) = entry.try_into() else { continue };
+                self.0.store(Slot(slot), Hpte::from_be_bytes(entry));
+            }
+            for slot in invalid_from..run.end() {
+                self.0.store(Slot(slot), Hpte::default());
+            }
         }
-        for slot in invalid_from..run.end() {
-            self.0.store(Slot(slot), Hpte::default());
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
         Ok(())
     }
 }

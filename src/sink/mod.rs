@@ -7,20 +7,14 @@ mod memory;
 pub use kernel::KernelSink;
 pub use memory::MemorySink;
 
+use crate::batch::Batch;
 use crate::error::Error;
-use crate::record::Extent;
 
 /// A table being filled. Its caller has checked that every slot exists.
 pub trait Sink {
-    /// Loads a record: `entries` are its `n_valid` entries in the stream's form, each with its valid bit set.
+    /// Loads the records, whose entries are in the stream's form, each with its valid bit set, and may change their bytes.
     ///
     /// # Errors
-    /// The table refused it, or one before it.
-    fn load(&mut self, run: Extent, entries: &[u8]) -> Result<(), Error>;
-
-    /// Sees to it that everything loaded so far is in the table.
-    ///
-    /// # Errors
-    /// The table refused a record.
-    fn finish(&mut self) -> Result<(), Error>;
+    /// The table refused a record. Those before it are loaded, those after it may be or not.
+    fn load(&mut self, batch: &mut Batch) -> Result<(), Error>;
 }

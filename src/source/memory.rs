@@ -9,7 +9,7 @@ use crate::clock::{Clock, Nanos};
 use crate::error::Error;
 use crate::hpte::{Hpte, Order, Slot};
 use crate::record::{RecordBuilder, Tally};
-use crate::table::SharedTable;
+use crate::table::{SharedSlot, SharedTable, before_dirty, before_used};
 
 /// Slots between two looks at the clock: some 64 KiB of table, about 10 microseconds when nothing is found.
 const SLOTS_PER_LOOK: u64 = 4096;
@@ -78,22 +78,15 @@ impl MemorySource {
         Ok(source)
     }
 
-    /// The next slot of `from..to` that this pass has to look at closely.
-    fn next(&self, from: u64, to: u64) -> u64 {
-        if self.pass == 1 && self.options.explicit_invalid {
-            return from;
-        }
+    /// How many of the slots, the first of which is `from`, this pass need not look at closely.
+    fn pass_over(&self, slots: &[SharedSlot], from: u64) -> usize {
         if self.pass == 1 {
-            return self.table.next_used(from, to);
+            return if self.options.explicit_invalid { 0 } else { before_used(slots) };
         }
-        match &self.told {
-            None => self.table.next_dirty(from, to),
-            Some(told) => {
-                let dirty = self.table.next_dirty(from, to);
-                let differs = |&slot: &u64| told.differs(slot, self.seen(self.table.peek(Slot(slot))));
-                (from..dirty).find(differs).unwrap_or(dirty)
-            }
-        }
+        let clean = before_dirty(slots);
+        let Some(told) = &self.told else { return clean };
+        let differs = |(slot, shared): (u64, &SharedSlot)| told.differs(slot, self.seen(shared.peek()));
+        (from..).zip(&slots[..clean]).position(differs).unwrap_or(clean)
     }
 
     /// An entry as the destination should see it: nothing but zeros unless it is valid there.
@@ -105,27 +98,28 @@ impl MemorySource {
     /// Sweeps `self.position..to`, or less when the buffer is full; tells whether it is not.
     fn sweep(&mut self, to: u64, records: &mut RecordBuilder<'_>) -> bool {
         let tell_invalid = self.pass > 1 || self.options.explicit_invalid;
+        let table = self.table;
+        let mut slots = table.slots(self.position, to);
         loop {
-            self.position = self.next(self.position, to);
-            // Indices have 32 bits for every order there is.
-            let Ok(index) = u32::try_from(self.position) else { return true };
-            if self.position >= to {
-                return true;
-            }
+            let passed = self.pass_over(slots, self.position);
+            self.position += passed as u64;
+            let Some((slot, rest)) = slots[passed..].split_first() else { return true };
             if !records.has_room() {
                 return false;
             }
-            let slot = Slot(self.position);
-            let entry = self.seen(self.table.take(slot));
+            let entry = self.seen(slot.take());
+            // Indices have 32 bits for every order there is.
+            let index = u32::try_from(self.position).unwrap_or(u32::MAX);
             if entry.is_valid() {
                 records.valid(index, entry);
             } else if tell_invalid {
                 records.invalid(index);
             }
             if let Some(told) = &mut self.told {
-                told.set(slot.0, entry);
+                told.set(self.position, entry);
             }
             self.position += 1;
+            slots = rest;
         }
     }
 }

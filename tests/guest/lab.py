@@ -147,6 +147,7 @@ class Lab:
             "to": destination.kind(),
             "total_ms": info["total-time"],
             "downtime_ms": info["downtime"],
+            "ram_rounds": info["ram"]["dirty-sync-count"],
             "entries": found.valid,
         }
         if own_code:

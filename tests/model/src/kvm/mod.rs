@@ -11,7 +11,7 @@ use crate::record::{R_C, R_MODIFIED, R_R, V_ABSENT, V_VALID};
 use crate::vm::{GuestOp, HtabFd, Vm, VmFactory};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use sys::{GetHtabFd, MemoryRegion, check};
@@ -95,6 +95,20 @@ impl KvmVm {
         // SAFETY: KVM_PPC_GET_HTAB_FD made this fd for us just now; nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(KvmFd { fd })
+    }
+
+    /// As [`Vm::open`], for callers that make the system calls themselves.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn open_bare(&self, flags: u64, start_index: u64) -> Result<OwnedFd, i32> {
+        Ok(self.open_fd(flags, start_index)?.fd)
+    }
+}
+
+impl AsFd for KvmVm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

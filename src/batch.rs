@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Records on their way from a stream into a table: many at a time, where they were read, never copied.
+
+use crate::hpte::{self, HPTE_BYTES};
+use crate::record::{Extent, HEADER_BYTES, StreamHeader};
+
+/// Bytes gathered before they are handed over. A record that goes on being joined may reach 1 MiB more.
+const FULL_BYTES: usize = 256 << 10;
+/// Records gathered before they are handed over: as many as one system call takes.
+const FULL_RECORDS: usize = 1024;
+/// Room to begin with: a body of a later pass is small.
+const LEAST_BYTES: usize = 4 << 10;
+
+/// A record among a batch's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// What it speaks of.
+    pub run: Extent,
+    /// Where its header is. Its entries stand behind it; the header's own bytes are anyone's.
+    pub start: usize,
+}
+
+impl Record {
+    /// Where its entries begin.
+    #[must_use]
+    pub fn entries(self) -> usize {
+        self.start + HEADER_BYTES
+    }
+
+    /// Where its entries end.
+    #[must_use]
+    pub fn end(self) -> usize {
+        self.entries() + self.run.payload_bytes()
+    }
+}
+
+/// Records back to back as they stand in the stream, and the header of the one after them.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// Bytes of the records, the last header left out.
+    len: usize,
+    records: Vec<Record>,
+    /// The last record, with those before it that join it.
+    last: Extent,
+    /// Some join.
+    touching: bool,
+}
+
+impl Batch {
+    /// One record; `entry` is its entry, if it has a valid one.
+    #[must_use]
+    pub fn of(run: Extent, entry: [u8; HPTE_BYTES]) -> Batch {
+        let mut batch = Batch::default();
+        batch.room(run)[..run.payload_bytes()].copy_from_slice(&entry[..run.payload_bytes()]);
+        batch.push(run);
+        batch
+    }
+
+    /// Where the first header goes.
+    pub fn first_header(&mut self) -> &mut [u8] {
+        self.bytes.resize(LEAST_BYTES, 0);
+        &mut self.bytes[..HEADER_BYTES]
+    }
+
+    /// The header behind the records.
+    #[must_use]
+    pub fn header(&self) -> StreamHeader {
+        let bytes = &self.bytes[self.len..self.len + HEADER_BYTES];
+        StreamHeader::parse(bytes.try_into().unwrap_or_default())
+    }
+
+    /// Whether the records should go before this one is read.
+    #[must_use]
+    pub fn is_full(&self, next: Extent) -> bool {
+        (self.records.len() >= FULL_RECORDS || self.len >= FULL_BYTES) && self.last.join(next).is_none()
+    }
+
+    /// Where the entries of the record go whose header this is, and the header after them.
+    #[inline]
+    pub fn room(&mut self, run: Extent) -> &mut [u8] {
+        let begin = self.len + HEADER_BYTES;
+        let end = begin + run.payload_bytes() + HEADER_BYTES;
+        if end > self.bytes.len() {
+            self.grow(end);
+        }
+        &mut self.bytes[begin..end]
+    }
+
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.bytes.resize(least.max(self.bytes.len() * 2), 0);
+    }
+
+    /// The record's entries and the next header are there.
+    #[inline]
+    pub fn push(&mut self, run: Extent) {
+        let joined = self.last.join(run);
+        self.touching |= joined.is_some();
+        self.last = joined.unwrap_or(run);
+        self.records.push(Record { run, start: self.len });
+        self.len += HEADER_BYTES + run.payload_bytes();
+    }
+
+    /// The bytes of the records as they stand in the stream.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The records, to be changed where they stand.
+    pub fn parts(&mut self) -> (&mut [u8], &[Record]) {
+        (&mut self.bytes[..self.len], &self.records)
+    }
+
+    /// Makes one record of those that touch.
+    pub fn join(&mut self) {
+        if !std::mem::take(&mut self.touching) {
+            return;
+        }
+        let mut joined: Vec<Record> = Vec::new();
+        for record in std::mem::take(&mut self.records) {
+            match joined.last_mut().and_then(|last| Some((last.run.join(record.run)?, last))) {
+                Some((run, last)) => {
+                    // Over its own header.
+                    self.bytes.copy_within(record.entries()..record.end(), last.end());
+                    last.run = run;
+                }
+                None => joined.push(record),
+            }
+        }
+        self.records = joined;
+    }
+
+    /// Forgets the records; the header behind them is now the first.
+    pub fn clear(&mut self) {
+        self.bytes.copy_within(self.len..self.len + HEADER_BYTES, 0);
+        self.len = 0;
+        self.records.clear();
+        self.last = Extent::default();
+        self.touching = false;
+    }
+
+    /// Clears what is nobody's data in the entries, and turns those that are not valid into invalid slots; tells how many.
+    ///
+    /// A QEMU whose vCPUs changed entries while it sent them (TCG without this library) may have counted an entry as valid
+    /// that is not. It sends such a slot again later.
+    pub fn scrub(&mut self) -> u64 {
+        let mut clean = true;
+        for record in &self.records {
+            clean &= hpte::scrub(&mut self.bytes[record.entries()..record.end()]);
+        }
+        if clean { 0 } else { self.demote() }
+    }
+
+    fn demote(&mut self) -> u64 {
+        let mut demoted = 0;
+        for whole in std::mem::take(&mut self.records) {
+            let Extent { index, n_invalid, .. } = whole.run;
+            let mut part = Record { run: Extent { index, ..Extent::default() }, ..whole };
+            let entries = self.bytes[whole.entries()..whole.end()].chunks_exact(HPTE_BYTES);
+            for ((at, entry), index) in (whole.start..).step_by(HPTE_BYTES).zip(entries).zip(index..=u32::MAX)
+            {
+                if !hpte::is_valid(entry) {
+                    demoted += 1;
+                    part.run.n_invalid += 1;
+                } else if part.run.n_invalid == 0 {
+                    part.run.n_valid += 1;
+                } else {
+                    self.records.push(part);
+                    // The header's place is in the entry before this one, which is not valid.
+                    part = Record { run: Extent { index, n_valid: 1, n_invalid: 0 }, start: at };
+                }
+            }
+            match part.run.n_invalid.checked_add(n_invalid) {
+                Some(both) => part.run.n_invalid = both,
+                None => {
+                    self.records.push(part);
+                    let index = u32::try_from(part.run.end()).unwrap_or(u32::MAX);
+                    part = Record {
+                        run: Extent { index, n_valid: 0, n_invalid },
+                        start: whole.end() - HEADER_BYTES,
+                    };
+                }
+            }
+            self.records.push(part);
+        }
+        demoted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hpte::V_VALID;
+    use crate::record::StreamHeader;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// What the records of a batch leave in a table: each slot they name, and its entry if it is valid.
+    fn told(batch: &mut Batch) -> BTreeMap<u64, Option<Vec<u8>>> {
+        let (bytes, records) = batch.parts();
+        let mut told = BTreeMap::new();
+        for record in records {
+            // As a sink does: nothing else may stand there.
+            bytes[record.start..record.entries()].fill(0xff);
+        }
+        for record in records {
+            let entries = bytes[record.entries()..record.end()].chunks_exact(HPTE_BYTES);
+            let slots = u64::from(record.run.index)..record.run.end();
+            let valid = entries.map(|entry| Some(entry.to_vec())).chain(std::iter::repeat(None));
+            told.extend(slots.zip(valid));
+        }
+        told
+    }
+
+    fn entry(number: usize, valid: bool) -> [u8; HPTE_BYTES] {
+        let v = (number as u64) << 12 | if valid { V_VALID } else { 0 };
+        crate::hpte::Hpte { v, r: number as u64 }.to_be_bytes()
+    }
+
+    proptest! {
+        /// Records that touch or not, whose entries are valid or not: each slot has its entry, or is invalid.
+        #[test]
+        fn joined_and_split_records_say_the_same(
+            runs in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::vec(any::<bool>(), 0..9), 0_u16..4, proptest::bool::weighted(0.1)), 1..12),
+        ) {
+            let mut batch = Batch::default();
+            let mut expected = BTreeMap::new();
+            let (mut slot, mut number) = (0, 0);
+            for (apart, valid, n_invalid, long) in runs {
+                slot += u64::from(apart);
+                let index = u32::try_from(slot).expect("few");
+                let n_valid = u16::try_from(valid.len()).expect("few");
+                let n_invalid = if long { u16::MAX - n_invalid } else { n_invalid };
+                let run = Extent { index, n_valid, n_invalid };
+                let room = batch.room(run);
+                for (at, &valid) in valid.iter().enumerate() {
+                    number += 1;
+                    let entry = entry(number, valid);
+                    room[at * HPTE_BYTES..(at + 1) * HPTE_BYTES].copy_from_slice(&entry);
+                    expected.insert(slot + at as u64, valid.then(|| entry.to_vec()));
+                }
+                expected.extend((slot + u64::from(n_valid)..run.end()).map(|slot| (slot, None)));
+                slot = run.end();
+                batch.push(run);
+            }
+            let demoted = expected.len();
+            let invalid_before = batch.records().iter().map(|record| usize::from(record.run.n_invalid)).sum::<usize>();
+            let valid = expected.values().flatten().count();
+            prop_assert_eq!(usize::try_from(batch.scrub()).expect("few"), demoted - valid - invalid_before);
+            batch.join();
+            prop_assert_eq!(told(&mut batch), expected);
+        }
+    }
+
+    #[test]
+    fn a_body_that_goes_on_for_ever_is_handed_over_in_parts() {
+        let mut batch = Batch::default();
+        batch.first_header();
+        let mut most = 0;
+        for index in 0..200_000_u32 {
+            let run = Extent { index: index * 8, n_valid: 8, n_invalid: 0 };
+            if batch.is_full(run) {
+                assert_eq!(batch.header(), StreamHeader::END, "the header behind the records");
+                batch.clear();
+            }
+            batch.room(run);
+            batch.push(run);
+            most = most.max(batch.bytes().len());
+        }
+        assert!(most <= 2 << 20, "{most} bytes");
+    }
+}
