@@ -278,7 +278,8 @@ int spapr_htab_vm_state(struct SpaprHtab *handle,
 int spapr_htab_save_cleanup(struct SpaprHtab *handle);
 
 // Stores an estimate of the bytes still to be sent in `*out`: what is left of the first pass at the density seen so
-// far, then as much as the last sweep told. 0 after a complete, without a table and outside a save.
+// far, or one entry in each group of 8 slots if that is more, then as much as the last sweep told. 0 after a complete,
+// without a table and outside a save.
 //
 // What was read ahead and not sent is counted exactly.
 //

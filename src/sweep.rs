@@ -5,7 +5,8 @@ use crate::clock::Nanos;
 use crate::halt::Stop;
 use crate::source::{Chunk, Source};
 
-/// Bytes a slot costs in a first pass before anything is known: one valid entry, a header with it, in each group of 8.
+/// The least that a group of 8 is taken to cost while a first pass has not come to it: one valid entry, a header with it.
+/// A guest with large pages has most of its entries in a part of the table, so that what was seen tells little of the rest.
 const ASSUMED_BYTES_PER_GROUP: u64 = 24;
 const SLOTS_PER_GROUP: u64 = 8;
 
@@ -121,20 +122,20 @@ impl Sweep {
         if self.since == Some(stop) { self.passed } else { 0 }
     }
 
-    /// An estimate of the bytes still to be read: what is left of the first pass at the density seen so far, then as much
-    /// as the last sweep told; nothing once a stop's sweep is over.
+    /// An estimate of the bytes still to be read: what is left of the first pass at the density seen so far, or an entry in
+    /// each group if that is more, then as much as the last sweep told; nothing once a stop's sweep is over.
     #[must_use]
     pub fn left(&self, stop: Option<Stop>) -> u64 {
         if self.has_passed_all(stop) {
             0
         } else if self.pass > 1 {
             self.last_told.saturating_sub(self.told)
-        } else if self.position == 0 {
-            self.slots / SLOTS_PER_GROUP * ASSUMED_BYTES_PER_GROUP
         } else {
+            let slots = self.slots - self.position;
             // At most 2^32 slots of some 24 bytes: the product of both needs 128 bits.
-            let left = u128::from(self.told) * u128::from(self.slots - self.position);
-            u64::try_from(left / u128::from(self.position)).unwrap_or(u64::MAX)
+            let seen = u128::from(self.told) * u128::from(slots) / u128::from(self.position.max(1));
+            let assumed = slots.div_ceil(SLOTS_PER_GROUP) * ASSUMED_BYTES_PER_GROUP;
+            u64::try_from(seen).unwrap_or(u64::MAX).max(assumed)
         }
     }
 }

@@ -57,6 +57,30 @@ fn calls_out_of_order_are_errors_and_cleanup_never_is() {
 }
 
 #[test]
+fn no_less_is_pending_than_the_rest_of_an_uneven_table() {
+    const ORDER: u32 = 22;
+    const SLOTS: u64 = 1 << (ORDER - 4);
+    let model = Model::new(ORDER);
+    for slot in (SLOTS / 2..SLOTS).step_by(8) {
+        let (v, r) = hpte(slot & 0xffff);
+        model.enter(slot, v, r);
+    }
+    let host = VmHost::new(Arc::new(model), Some(ORDER));
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    saver.iterate(&host, &mut Output { limited: true, ..Output::default() }, None).expect("iterate");
+    let pending = saver.pending();
+    let mut rest = Output::default();
+    while saver.iterate(&host, &mut rest, None) != Ok(Progress::Clean) {}
+    assert!(
+        rest.bytes.len() > 200_000,
+        "the first iterate sent too much: {} bytes are left",
+        rest.bytes.len()
+    );
+    assert!(pending + 100 >= rest.bytes.len() as u64, "{pending} bytes pending, {} sent", rest.bytes.len());
+}
+
+#[test]
 fn a_missing_capability_fails_in_setup_with_a_sentence() {
     let (model, host) = guest();
     model.fail(Op::Open, 0, Fault::Errno(libc::ENOTTY));
