@@ -131,7 +131,7 @@ typedef struct SpaprHtabHost {
     void (*log)(void *opaque, int level, const char *line);
     // The highest level that `log` wants; 0 for none.
     int log_level;
-    // SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 65,544 at least.
+    // SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at least.
     uint64_t queue_bytes;
     // The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0 for
     // the default, 25.

@@ -19,8 +19,8 @@ use crate::hpte::{HPTE_BYTES, Hpte, Order};
 /// Bytes of a record's header, in both forms.
 pub const HEADER_BYTES: usize = 8;
 /// Most valid entries in a record that this library puts on the wire. A QEMU 7.2 destination under KVM copies a record
-/// onto a coroutine's stack of 1 MiB, which 65,535 entries would overrun.
-pub const MAX_WIRE_VALID: u16 = 4096;
+/// onto a coroutine's stack of 1 MiB, which 65,535 entries would overrun; this many take an eighth of it.
+pub const MAX_WIRE_VALID: u16 = 8192;
 
 /// Which slots a record speaks of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -243,15 +243,18 @@ mod tests {
 
     #[test]
     fn neighbours_share_a_record_up_to_the_wires_limit() {
-        let mut buf = vec![0; 4098 * 16 + 64];
+        let many = u32::from(MAX_WIRE_VALID) + 2;
+        let valid = u64::from(many);
+        let mut buf = vec![0; many as usize * HPTE_BYTES + 64];
         let mut build = RecordBuilder::new(&mut buf);
-        for slot in 0..4098 {
+        for slot in 0..many {
             build.valid(slot, Hpte { v: 1, r: u64::from(slot) });
         }
-        build.invalid(4098);
-        build.invalid(4100);
-        assert_eq!(build.finish(), Tally { records: 3, valid: 4098, invalid: 2, bytes: 24 + 4098 * 16 });
-        assert_eq!(buf[..8], StreamHeader(Extent { index: 0, n_valid: 4096, n_invalid: 0 }).to_bytes());
+        build.invalid(many);
+        build.invalid(many + 2);
+        assert_eq!(build.finish(), Tally { records: 3, valid, invalid: 2, bytes: 24 + valid * 16 });
+        let longest = Extent { index: 0, n_valid: MAX_WIRE_VALID, n_invalid: 0 };
+        assert_eq!(buf[..8], StreamHeader(longest).to_bytes());
     }
 
     proptest! {

@@ -205,7 +205,7 @@ KERNEL = """
 Debian's Linux {kernel} with KVM-HV on an emulated POWER9, under `-icount`: guest time counts instructions, so that the
 figures do not depend on the machine and repeat to a thousandth. They say nothing of caches and of what one instruction
 costs more than another. Floor: the same system calls on the same data with buffers made beforehand, nothing parsed or sent:
-reads of 64 KiB, and a `writev` of 1024 records, one to a segment. The other columns are times the floor; with read-ahead
+reads of 128 KiB, and a `writev` of 1024 records, one to a segment. The other columns are times the floor; with read-ahead
 the thread's work is in it, since there is one processor. Order 24; *typical* has a quarter of the slots used in
 groups, *scattered* one slot in each group, *dense* all. *Later pass* ends at the end of the table, which the rival cannot
 tell and is told here; *completion* is what is done after the stop, where the rival reads until nothing comes. Saves throw

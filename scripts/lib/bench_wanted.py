@@ -51,7 +51,7 @@ def kernel(rows):
             f"50 times fewer system calls a MiB, {what}",
             f"{fewer:.0f} times at least",
             fewer >= 50,
-            "32 times is what a buffer of 64 KiB gives beside one of 2 KiB; no record that is sent may be longer",
+            "64 times is what a buffer of 128 KiB gives beside one of 2 KiB; no record that is sent may be longer",
         )
 
 

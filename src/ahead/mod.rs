@@ -37,7 +37,7 @@ pub struct AheadOptions {
 }
 
 impl AheadOptions {
-    /// 64 full reads.
+    /// 32 full reads.
     pub const DEFAULT_QUEUE_BYTES: usize = 4 << 20;
 }
 

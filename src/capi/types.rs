@@ -107,7 +107,7 @@ pub struct SpaprHtabHost {
     pub log: Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, line: *const c_char)>,
     /// The highest level that `log` wants; 0 for none.
     pub log_level: c_int,
-    /// SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 65,544 at least.
+    /// SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at least.
     pub queue_bytes: u64,
     /// The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0 for
     /// the default, 25.

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn whoever_ends_reading_waits_for_one_read_at_most_and_leaves_nothing() {
     let _alone = alone();
-    // At the gate before and after each of the first reads, of which a dense table has 17.
+    // At the gate before and after each of the first reads, of which a dense table has nine.
     for waits in 0..8 {
         for end in ["cleanup", "quiesce", "setup", "fail", "free"] {
             let mut save = Save::begun(AHEAD);
@@ -114,7 +114,7 @@ fn a_failed_read_comes_after_what_was_read_before_and_stays() {
     let error = save.saver.iterate(&save.host, &mut out, None).expect_err("a failed read");
     assert_eq!(error.errno().number(), libc::EFAULT);
     assert!(error.to_string().contains("in pass 1"), "{error}");
-    assert_eq!(out.bytes.len(), 4 + 3 * (8 + 16 * 4095), "the three reads before it");
+    assert_eq!(out.bytes.len() as u64, 4 + 3 * READ_BYTES, "the three reads before it");
     assert_eq!(save.iterate(Some(0)), Err(error.clone()));
     assert_eq!(save.complete(), Err(error));
     save.saver.cleanup().expect("cleanup");

@@ -18,6 +18,7 @@ use spapr_htab::error::Error;
 use spapr_htab::hpte::Slot;
 use spapr_htab::load::load;
 use spapr_htab::lookup::read_hptes;
+use spapr_htab::record::MAX_WIRE_VALID;
 use spapr_htab::report::LoadReport;
 use spapr_htab::save::{Progress, SaveOptions, Saver};
 use spapr_htab::source::MAX_CHUNK_BYTES;
@@ -28,6 +29,10 @@ use std::time::Duration;
 
 const ORDER: u32 = 20;
 const SLOTS: u64 = 1 << (ORDER - 4);
+/// Slots of a dense table in a full read; the kernel leaves room for one more.
+const READ_SLOTS: u64 = MAX_WIRE_VALID as u64 - 1;
+/// And the record of such a read.
+const READ_BYTES: u64 = 8 + 16 * READ_SLOTS;
 const AHEAD: SaveOptions =
     SaveOptions { ahead: Some(AheadOptions::DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
 

@@ -18,7 +18,11 @@ fn iterate_and_pending_do_not_wait_for_a_read() {
     save.step(2);
     wait_for(|| save.saver.queue().is_some_and(|queue| queue.bytes() > 0)).expect("a chunk");
     assert_eq!(without_waiting(&gate, || save.iterate(Some(u64::MAX >> 1))), Ok(Progress::More));
-    assert_eq!(save.bodies[2].len(), 12 + 8 + 16 * 4095, "what was read is sent, and no more is waited for");
+    assert_eq!(
+        save.bodies[2].len() as u64,
+        12 + READ_BYTES,
+        "what was read is sent, and no more is waited for"
+    );
     save.host.gate.open();
     save.complete().expect("complete");
     save.arrive();
@@ -108,7 +112,7 @@ fn what_is_pending_is_what_is_sent() {
     save.host.gate.open();
     save.until(Activity::Parked);
     let mut pending = save.saver.pending();
-    assert_eq!(pending, 16 * SLOTS + 8 * 17, "all of the table, in 17 records");
+    assert_eq!(pending, 16 * SLOTS + 8 * SLOTS.div_ceil(READ_SLOTS), "all of the table, a record a read");
     while pending > 0 {
         let mut out = Output { limited: true, ..Output::default() };
         save.saver.iterate(&save.host, &mut out, Some(Nanos(1 << 40))).expect("iterate");

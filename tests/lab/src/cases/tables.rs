@@ -224,11 +224,11 @@ fn few_puts(lab: &Lab<'_>) -> Outcome {
     migration.setup()?;
     let mut out = Output::default();
     migration.iterate_into(&mut out, None)?;
-    // 1 MiB of entries in chunks of 64 KiB, a body header and an end.
-    check!(out.puts <= 20, "{} puts", out.puts);
+    // 1 MiB of entries in chunks of 128 KiB, a body header and an end.
+    check!(out.puts <= 12, "{} puts", out.puts);
     let records = wire::body(&migration.bodies[1])?;
     let longest = records.iter().map(|record| record.valid.len()).max();
-    check!(longest <= Some(4096), "a record of {longest:?} valid entries");
+    check!(longest <= Some(8192), "a record of {longest:?} valid entries");
     migration.complete()?;
     migration.arrive(usize::MAX)
 }
