@@ -3,7 +3,7 @@
 #
 # Builds QEMU, and the library as it installs it. Sourced by scripts/qemu after qemu-source.sh.
 
-: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}"
+: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}" "${sanitizers:?}"
 
 # What QEMU 10.x asks of meson; older series build with it, too.
 MESON_WANTED='meson>=1.5,<1.9'
@@ -72,6 +72,7 @@ build_qemu() {
 	need_meson
 	local build=$tree/build key=plain options=() path=$venv/bin:$PATH place prefix
 	[[ $kvm == no ]] || build=$tree/build-kvm
+	[[ $sanitizers == no ]] || build=$tree/build-sanitizers
 	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
 	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
 		options=(--python="$venv/bin/python3")
@@ -83,6 +84,10 @@ build_qemu() {
 		options+=(--enable-spapr-htab)
 	fi
 	[[ $kvm == no ]] || key+=-kvm
+	if [[ $sanitizers == yes ]]; then
+		key+=-sanitizers
+		options+=(--enable-asan --enable-ubsan)
+	fi
 	program=$tree/programs/$key/qemu-system-ppc64
 	[[ ! -x $program ]] || return 0
 
