@@ -66,6 +66,16 @@ build_library() {
 	) || exit
 }
 
+# pseries_alone: adds to the array $options that no other machine is built.
+pseries_alone() {
+	: "${tree:?}" "${series:?}"
+	local devices=$tree/configs/devices/ppc64-softmmu/spapr-htab.mak
+	echo "CONFIG_PSERIES=y" >"$devices"
+	# In 7.2 the machine takes USB and NVDIMM for granted.
+	[[ $series != 7.2 ]] || printf 'CONFIG_%s=y\n' NVDIMM USB_OHCI_PCI >>"$devices"
+	options+=(--without-default-devices --with-devices-ppc64=spapr-htab)
+}
+
 # build_qemu: builds $tree of QEMU $version; leaves the program's path in $program.
 build_qemu() {
 	: "${tree:?}" "${version:?}"
@@ -86,7 +96,9 @@ build_qemu() {
 	[[ $kvm == no ]] || key+=-kvm
 	if [[ $sanitizers == yes ]]; then
 		key+=-sanitizers
+		# The compilers take twice as long, and nobody runs another machine with it.
 		options+=(--enable-asan --enable-ubsan)
+		pseries_alone
 	fi
 	program=$tree/programs/$key/qemu-system-ppc64
 	[[ ! -x $program ]] || return 0
