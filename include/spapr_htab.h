@@ -164,8 +164,7 @@ typedef struct SpaprHtabStats {
     uint64_t save_passes;
     // Estimate of the bytes still to be sent.
     uint64_t save_pending;
-    // All that was told since the setup, of every table there was. Only the CRCs of both sides are comparable in every
-    // case.
+    // All that was told since the setup, of every table there was.
     struct SpaprHtabPass save_total;
     // What of it was told by spapr_htab_save_complete.
     struct SpaprHtabPass save_stopped;
@@ -188,6 +187,10 @@ typedef struct SpaprHtabStats {
     uint32_t save_reader;
     // Always 0.
     uint32_t reserved2;
+    // Records since the table's size was sent. Equals the `records` of the destination's load_total at the end.
+    uint64_t save_records;
+    // Their bytes, headers included. Equals the `bytes` of the destination's load_total at the end.
+    uint64_t save_bytes;
 } SpaprHtabStats;
 
 #ifdef __cplusplus

@@ -50,8 +50,10 @@ pub struct SaveReport {
     pub stopped: PassReport,
     /// What was told because a debugger-side lookup had taken the kernel's mark of its change. In no pass.
     pub looked_up: Tally,
-    /// The records' CRC.
+    /// The CRC of the records since the table's size was sent.
     pub crc: RecordCrc,
+    /// What of the total was told before that.
+    pub replaced: Tally,
     /// An estimate of the bytes still to come.
     pub pending: u64,
 }
@@ -73,6 +75,20 @@ impl SaveReport {
         let mut total = self.looked_up;
         self.passes.iter().for_each(|pass| total += pass.tally);
         total
+    }
+
+    /// Another table's size was sent: what is told from now on is counted anew.
+    pub fn begin_table(&mut self, order: Option<Order>) {
+        self.order = order;
+        self.crc = RecordCrc::default();
+        self.replaced = self.total();
+    }
+
+    /// Records since the table's size was sent, and their bytes; what the CRC is of.
+    #[must_use]
+    pub fn since_size(&self) -> (u64, u64) {
+        let total = self.total();
+        (total.records - self.replaced.records, total.bytes - self.replaced.bytes)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::lock::{Entered, Exclusive, lock};
 use crate::reader::Aim;
 use crate::record::{StreamHeader, Tally};
-use crate::report::{RecordCrc, SaveReport};
+use crate::report::SaveReport;
 use crate::source::MAX_CHUNK_BYTES;
 use crate::stream::{BodyHeader, Put};
 use crate::table::Table;
@@ -122,9 +122,7 @@ impl Saver {
             Opening::NewTable(table) => {
                 announce(body.stream, &table)?;
                 self.feed().announced(&table);
-                let mut report = lock(&self.report);
-                report.order = table.order();
-                report.crc = RecordCrc::default();
+                lock(&self.report).begin_table(table.order());
                 if table.order().is_none() { Progress::Clean } else { Progress::More }
             }
             Opening::Table => body.wrap(self, |body| {
@@ -182,7 +180,7 @@ impl Saver {
             Opening::Quiesced => return Err(Error::State("complete while the table is being replaced")),
             Opening::NoTable | Opening::NewTable(Table::None) => {
                 announce(body.stream, &Table::None)?;
-                lock(&self.report).order = None;
+                lock(&self.report).begin_table(None);
             }
             Opening::NewTable(_) | Opening::Table => body.wrap(self, |body| {
                 const REPLACED: Error = Error::State("the table was replaced during complete");

@@ -3,7 +3,7 @@
 #
 # Builds QEMU, and the library as it installs it. Sourced by scripts/qemu after qemu-source.sh.
 
-: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}"
+: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}" "${sanitizers:?}"
 
 # What QEMU 10.x asks of meson; older series build with it, too.
 MESON_WANTED='meson>=1.5,<1.9'
@@ -66,12 +66,23 @@ build_library() {
 	) || exit
 }
 
+# pseries_alone: adds to the array $options that no other machine is built.
+pseries_alone() {
+	: "${tree:?}" "${series:?}"
+	local devices=$tree/configs/devices/ppc64-softmmu/spapr-htab.mak
+	echo "CONFIG_PSERIES=y" >"$devices"
+	# In 7.2 the machine takes USB and NVDIMM for granted.
+	[[ $series != 7.2 ]] || printf 'CONFIG_%s=y\n' NVDIMM USB_OHCI_PCI >>"$devices"
+	options+=(--without-default-devices --with-devices-ppc64=spapr-htab)
+}
+
 # build_qemu: builds $tree of QEMU $version; leaves the program's path in $program.
 build_qemu() {
 	: "${tree:?}" "${version:?}"
 	need_meson
 	local build=$tree/build key=plain options=() path=$venv/bin:$PATH place prefix
 	[[ $kvm == no ]] || build=$tree/build-kvm
+	[[ $sanitizers == no ]] || build=$tree/build-sanitizers
 	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
 	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
 		options=(--python="$venv/bin/python3")
@@ -83,6 +94,12 @@ build_qemu() {
 		options+=(--enable-spapr-htab)
 	fi
 	[[ $kvm == no ]] || key+=-kvm
+	if [[ $sanitizers == yes ]]; then
+		key+=-sanitizers
+		# The compilers take twice as long, and nobody runs another machine with it.
+		options+=(--enable-asan --enable-ubsan)
+		pseries_alone
+	fi
 	program=$tree/programs/$key/qemu-system-ppc64
 	[[ ! -x $program ]] || return 0
 

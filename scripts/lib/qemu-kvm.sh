@@ -22,9 +22,7 @@ KVM_PACKAGES=(
 
 QEMU_CONFIGURE_KVM=(
 	--target-list=ppc64-softmmu
-	--without-default-devices
 	--without-default-features
-	--with-devices-ppc64=spapr-htab
 	--cpu=ppc64le
 	--cross-prefix="$KVM_TRIPLET-"
 	--host-cc=gcc
@@ -71,11 +69,7 @@ kvm_environment() {
 # kvm_options FOLDER: leaves what configure is told of that root in the array $options. -B, because meson asks the
 # compiler where it looks for static libraries; libfdt has no file for pkg-config.
 kvm_options() {
-	: "${tree:?}"
-	local devices=$tree/configs/devices/ppc64-softmmu/spapr-htab.mak
-	echo "CONFIG_PSERIES=y" >"$devices"
-	# Its machine takes USB and NVDIMM for granted.
-	[[ $series != 7.2 ]] || printf 'CONFIG_%s=y\n' NVDIMM USB_OHCI_PCI >>"$devices"
+	pseries_alone
 	options+=("${QEMU_CONFIGURE_KVM[@]}")
 	options+=(--cc="ccache $KVM_TRIPLET-gcc -B$1/usr/lib/$KVM_TRIPLET/ -idirafter $1/usr/include")
 }

@@ -38,6 +38,7 @@ pub unsafe extern "C" fn spapr_htab_stats(
         let save = handle.saver.report();
         let load = lock(&handle.loaded).clone();
         let save_time = Nanos(save.passes.iter().map(|pass| pass.time.0).sum());
+        let (save_records, save_bytes) = save.since_size();
         let queue = handle.saver.queue();
         let stats = SpaprHtabStats {
             save_order: save.order.map_or(0, crate::hpte::Order::log2_bytes),
@@ -59,6 +60,8 @@ pub unsafe extern "C" fn spapr_htab_stats(
                 Activity::Full => SPAPR_HTAB_READER_FULL,
             }),
             reserved2: 0,
+            save_records,
+            save_bytes,
         };
         write_out(&stats, size, out).map(|()| 0)
     })

@@ -144,8 +144,7 @@ pub struct SpaprHtabStats {
     pub save_passes: u64,
     /// Estimate of the bytes still to be sent.
     pub save_pending: u64,
-    /// All that was told since the setup, of every table there was. Only the CRCs of both sides are comparable in every
-    /// case.
+    /// All that was told since the setup, of every table there was.
     pub save_total: SpaprHtabPass,
     /// What of it was told by spapr_htab_save_complete.
     pub save_stopped: SpaprHtabPass,
@@ -168,4 +167,8 @@ pub struct SpaprHtabStats {
     pub save_reader: u32,
     /// Always 0.
     pub reserved2: u32,
+    /// Records since the table's size was sent. Equals the `records` of the destination's load_total at the end.
+    pub save_records: u64,
+    /// Their bytes, headers included. Equals the `bytes` of the destination's load_total at the end.
+    pub save_bytes: u64,
 }

@@ -423,6 +423,16 @@ struct SpaprHtabStats stats_of(const struct guest *guest)
     return stats;
 }
 
+/* Of the records since the last size that was told, whatever came before. */
+void assert_same_sums(const struct guest *from, const struct guest *to)
+{
+    struct SpaprHtabStats saved = stats_of(from), loaded = stats_of(to);
+
+    assert_int_equal(saved.save_crc32, loaded.load_crc32);
+    assert_int_equal(saved.save_records, loaded.load_total.records);
+    assert_int_equal(saved.save_bytes, loaded.load_total.bytes);
+}
+
 const char *last_error(const struct guest *guest)
 {
     static char sentence[1024];

@@ -95,6 +95,7 @@ int load_all(struct guest *guest, struct buffer *stream);
 
 uint32_t order_from_environment(uint32_t order);
 struct SpaprHtabStats stats_of(const struct guest *guest);
+void assert_same_sums(const struct guest *from, const struct guest *to);
 const char *last_error(const struct guest *guest);
 
 /* The call gives -errno, and the sentence kept for it has each of the words. */

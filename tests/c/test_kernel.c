@@ -11,7 +11,6 @@
 struct pair {
     struct guest *from, *to;
     struct buffer stream;
-    bool replaced;
 };
 
 static struct pair pair_new(uint32_t order)
@@ -21,19 +20,12 @@ static struct pair pair_new(uint32_t order)
 
 static void pair_load_and_free(struct pair *pair)
 {
-    struct SpaprHtabStats saved = stats_of(pair->from), loaded;
-
     assert_int_equal(spapr_htab_save_cleanup(pair->from->handle), 0);
     assert_int_equal(model_open_fds(pair->from->model), 0);
     assert_int_equal(load_all(pair->to, &pair->stream), 0);
     assert_int_equal(model_open_fds(pair->to->model), 0);
     assert_same_tables(pair->from, pair->to);
-    loaded = stats_of(pair->to);
-    assert_int_equal(saved.save_crc32, loaded.load_crc32);
-    /* The source counts from setup on, the destination from the last size it was told. */
-    if (!pair->replaced) {
-        assert_int_equal(saved.save_total.bytes, loaded.load_total.bytes);
-    }
+    assert_same_sums(pair->from, pair->to);
     guest_free(pair->from);
     guest_free(pair->to);
     buffer_clear(&pair->stream);
@@ -269,7 +261,6 @@ static void replaced(uint32_t order)
     guest_enter(pair.from, 3, 3);
     complete(&pair);
     assert_int_equal(stats_of(pair.from).save_order, order);
-    pair.replaced = true;
     pair_load_and_free(&pair);
 }
 

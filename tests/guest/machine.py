@@ -19,6 +19,8 @@ TICK = re.compile(rb"tick (\d+) forks (\d+) checks (\d+) bad (\d+)")
 TROUBLE = re.compile(
     rb"Oops|BUG:|Kernel panic|Call Trace|segfault|unhandled signal|Bad page|BAD |rcu.*stall|Machine check|SError"
 )
+# What sanitizers report, and a panic of the library's.
+REPORT = re.compile(r"Sanitizer|runtime error|panicked|a bug in spapr-htab")
 
 
 class TestFailure(Exception):
@@ -129,6 +131,11 @@ class Machine:
     def check_alive(self):
         if self.process.poll() is not None:
             raise TestFailure(f"{self.program} ended with {self.process.returncode}: {self.said()[-500:]}")
+
+    def check_reports(self):
+        report = REPORT.search(self.said())
+        if report:
+            raise TestFailure(f"{self.program} reports: {self.said()[max(0, report.start() - 300):report.start() + 2000]}")
 
     def check_guest(self):
         self.check_alive()

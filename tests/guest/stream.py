@@ -80,18 +80,25 @@ def passes(found):
     return told
 
 
-class Tap(threading.Thread):
-    """Takes a migration at one socket, hands it on to another, and keeps all of it."""
+class Between(threading.Thread):
+    """Stands between two QEMUs: takes a migration at a socket of its own, to hand it on to another."""
 
     def __init__(self, path, onward):
         super().__init__(daemon=True)
         self.onward = onward.removeprefix("unix:")
         self.uri = f"unix:{path}"
-        self.data = bytearray()
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(path)
         self.server.listen(1)
         self.start()
+
+
+class Tap(Between):
+    """Hands on all, and keeps it."""
+
+    def __init__(self, path, onward):
+        self.data = bytearray()
+        super().__init__(path, onward)
 
     def run(self):
         source, _ = self.server.accept()

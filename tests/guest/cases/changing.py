@@ -61,6 +61,19 @@ def resize(machine, order):
     machine.type(f"echo {order} >/sys/kernel/debug/powerpc/hpt_order; cat /sys/kernel/debug/powerpc/hpt_order")
 
 
+def resize_in_mid_migration(lab, machine, program, wanted):
+    """To a table of another order; the destination, running."""
+    destination = begin_slowly(lab, machine, program)
+    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+    resize(machine, wanted)
+    wait_for(machine, "the resize", lambda: machine.query()["save-order"] == wanted)
+    end_quickly(machine)
+    info = machine.wait_migration("completed")
+    if len(destination.hpt()) != 1 << wanted:
+        raise TestFailure(f"the destination's table has {len(destination.hpt())} bytes, not 2^{wanted}")
+    return lab.finish(machine, destination, info)
+
+
 @case
 def resize_during(lab, series):
     """The guest resizes its table while it is migrated. QEMU's own code never sends the new size and fails."""
@@ -69,15 +82,7 @@ def resize_during(lab, series):
     machine = lab.boot(patched, guest)
     order = 23
     for program, wanted in ((patched, 24), (unpatched, 23)):
-        destination = begin_slowly(lab, machine, program)
-        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-        resize(machine, wanted)
-        wait_for(machine, "the resize", lambda: machine.query()["save-order"] == wanted)
-        end_quickly(machine)
-        info = machine.wait_migration("completed")
-        if len(destination.hpt()) != 1 << wanted:
-            raise TestFailure(f"the destination's table has {len(destination.hpt())} bytes, not 2^{wanted}")
-        machine = lab.finish(machine, destination, info)
+        machine = resize_in_mid_migration(lab, machine, program, wanted)
         lab.note(resized=f"{order} to {wanted}")
         order = wanted
 
@@ -137,20 +142,27 @@ def many_rounds(lab, series):
     lab.note(first_pass_sections=first)
 
 
+def ready_for_postcopy(lab, machine):
+    """A new process that waits for a migration's address, with the capability on both sides."""
+    destination = lab.machine(machine.program, machine.guest, defer=True)
+    for each in (machine, destination):
+        each.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
+    destination.qmp("migrate-incoming", uri=destination.incoming)
+    return destination
+
+
 @case
 def postcopy(lab, series):
     """The switchover in the first pass, and after it."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    postcopies(lab, lab.boot(lab.program(series), lab.guest()), series)
+
+
+def postcopies(lab, machine, series):
     for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
         calm = series == "7.2" and what != "setup"
         if calm:
             machine.type(CALM)
-        destination = lab.machine(patched, machine.guest, defer=True)
-        states = [{"capability": "postcopy-ram", "state": True}]
-        for each in (machine, destination):
-            each.qmp("migrate-set-capabilities", capabilities=states)
-        destination.qmp("migrate-incoming", uri=destination.incoming)
+        destination = ready_for_postcopy(lab, machine)
         machine.start_migration(destination.incoming, bandwidth=CALM_RATE if calm else SLOW, downtime_ms=1)
         wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
         wait_for(machine, what, enough)
@@ -160,3 +172,4 @@ def postcopy(lab, series):
         machine = lab.finish(machine, destination, info, wake=BUSY if calm else "")
         lab.note(postcopy=what, passes=told)
         machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])
+    return machine

@@ -88,8 +88,10 @@ def add_image(machine, path):
 @case
 def savevm_loadvm(lab, series):
     """A snapshot in a qcow2, twice, loaded into another process."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    snapshots(lab, lab.boot(lab.program(series), lab.guest()))
+
+
+def snapshots(lab, machine):
     path = os.path.join(lab.folder, "snap.qcow2")
     run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
     machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
@@ -105,9 +107,9 @@ def savevm_loadvm(lab, series):
     stats = machine.query()
     machine.qmp("blockdev-del", node_name="snap")
 
-    destination = lab.machine(patched, machine.guest, extra=("-S",))
+    destination = lab.machine(machine.program, machine.guest, extra=("-S",))
     add_image(destination, path)
     run_job(destination, "snapshot-load", tag="second", vmstate="snap", devices=["snap"])
     if len(stats["save-passes"]) < 2:
         raise TestFailure(f"{len(stats['save-passes'])} passes: iterate did not go on until nothing was found")
-    restored(lab, machine, destination, before, {}, "savevm")
+    return restored(lab, machine, destination, before, {}, "savevm")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""x-htab-crc: the source's count and CRC of the table's records go along, and the destination compares."""
+
+import os
+import re
+from dataclasses import replace
+
+import stream
+from cases.broken import SOON, WITH_CRC, arrived, go_on, passed_through, who_refused
+from cases.changing import postcopies, ready_for_postcopy, resize_in_mid_migration
+from cases.moving import move_radix
+from cases.registry import case
+from cases.saved import snapshots
+from cases.slowly import SLOW, wait_for
+from machine import TestFailure
+from striking import ENTRIES, FIRST, OPENING, SIZE, STOP, Proxy, Strike
+
+# Its type, the length of its name, its name.
+SUBSECTION = b"\x05\x0espapr_htab_crc"
+# A bit of an entry's address.
+FLIP = Strike((STOP, ENTRIES), 0, 0.9, "flip", b"\x10")
+
+
+def accepted(lab, machine, guest, sent):
+    """A migration with the property as it is on either side, and whether the subsection was sent."""
+    destination = lab.machine(machine.program, guest, incoming=True)
+    wire = stream.Tap(os.path.join(lab.folder, f"{destination.name}.tap"), destination.incoming)
+    machine.start_migration(wire.uri)
+    machine.wait_migration("completed")
+    found = arrived(machine, destination)
+    if not found.same():
+        raise TestFailure(f"the tables differ: {found}")
+    wire.sections()
+    if (SUBSECTION in wire.data) != sent:
+        raise TestFailure(f"the subsection was {'not ' if sent else ''}sent")
+    lab.drop(destination)
+    go_on(machine)
+
+
+def refused(lab, machine, sentence, **options):
+    end, _, destination = passed_through(lab, machine, **options)
+    said = destination.said()
+    if end["status"] != "failed" or destination.process.wait(60) != 1 or not re.search(sentence, said):
+        raise TestFailure(f"{end}; {said}")
+    lab.drop(destination)
+    go_on(machine)
+    machine.wait_ticks(1)
+    return re.search(sentence, said)[0]
+
+
+@case
+def crc_with_whom(lab, series):
+    """With the property on either side or both; who cannot check refuses, and the guest goes on."""
+    patched = lab.program(series)
+    plain = lab.guest()
+    summed = replace(plain, machine=WITH_CRC)
+    machine = lab.boot(patched, plain)
+    accepted(lab, machine, summed, sent=False)
+    lab.drop(machine)
+
+    machine = lab.boot(patched, summed)
+    accepted(lab, machine, summed, sent=True)
+    accepted(lab, machine, plain, sent=True)
+    off = refused(lab, machine, r"x-rust-htab=off the CRC .* cannot be checked", rust=False)
+    unpatched = refused(lab, machine, r"load of migration failed.*", program=lab.program(series, False), guest=plain)
+    lab.note(off=off, unpatched=unpatched)
+    lab.migrate(machine, patched)
+
+
+@case
+def crc_and_the_return_path(lab, series):
+    """What the source makes of a refusal: with the return path its guest goes on; without, it takes all as done."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest(machine=WITH_CRC))
+    for return_path, wanted in ((True, "failed"), (False, "completed")):
+        end, _, destination = passed_through(lab, machine, FLIP, SOON, return_path=return_path)
+        if who_refused(destination) != "crc" or end["status"] != wanted:
+            raise TestFailure(f"{end}; {destination.said()}")
+        status = machine.qmp("query-status")["status"]
+        if not return_path and status != "postmigrate":
+            raise TestFailure(f"the source is {status}")
+        lab.note(return_path=return_path, source=end["status"], error=end.get("error-desc"))
+        lab.drop(destination)
+        # Without the return path this is for the user to say.
+        go_on(machine)
+        machine.wait_ticks(2)
+    lab.migrate(machine, patched)
+
+
+@case
+def crc_goes_with_the_size(lab, series):
+    """A flip makes the table eight orders larger: all records fit, and are as they were sent."""
+    machine = lab.boot(lab.program(series), lab.guest(machine=WITH_CRC))
+    order = lab.order(machine, machine.hpt())
+    sentence = rf"hash table did not arrive as it was sent: order {order + 8}, .* but order {order}, .*"
+    said = refused(lab, machine, sentence, strike=Strike((SIZE, OPENING), 0, 0.75, "flip", b"\x08"))
+    lab.note(said=said)
+
+
+@case
+def crc_in_other_migrations(lab, series):
+    """A table that is resized meanwhile, postcopy, a snapshot, no table at all."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest(machine=f"{WITH_CRC},resize-hpt=enabled"))
+    machine = resize_in_mid_migration(lab, machine, patched, 24)
+    machine = postcopies(lab, machine, series)
+    snapshots(lab, machine)
+    lab.drop_all()
+    machine = lab.boot(patched, lab.guest(cpu="POWER9", machine=WITH_CRC), mmu="Radix")
+    move_radix(lab, machine, patched)
+
+
+@case
+def crc_in_postcopy(lab, series):
+    """A flip is found before the guest runs on the destination. Only 10.2 lets the source go on after that."""
+    patched = lab.program(series)
+    machine = lab.boot(patched, lab.guest(machine=WITH_CRC))
+    destination = ready_for_postcopy(lab, machine)
+    # In 7.2 a guest at work leaves no bandwidth to the table before the stop.
+    strike = replace(FLIP, place=(STOP if series == "7.2" else FIRST, ENTRIES))
+    proxy = Proxy(os.path.join(lab.folder, f"{destination.name}.proxy"), destination.incoming, strike)
+    machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": True}])
+    machine.start_migration(proxy.uri, bandwidth=SLOW, downtime_ms=1)
+    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+    machine.qmp("migrate-start-postcopy")
+    end = machine.wait_migration("failed", "postcopy-paused")
+    if who_refused(destination) != "crc":
+        raise TestFailure(destination.said())
+    lab.note(postcopy="flip", source=end["status"], error=end.get("error-desc"))
+    if series == "10.2":
+        go_on(machine)
+        machine.wait_ticks(2)
+    elif end["status"] != "postcopy-paused":
+        raise TestFailure(f"the source is {end['status']} now: does its guest go on?")
