@@ -30,6 +30,10 @@ fn main() -> ExitCode {
     // cargo test's own options, and words of the names of tests to run.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    // What a process makes once stays: the logger, values of the thread's own.
+    for way in migration::WAYS {
+        migration::Migration::new(way).run().expect("nothing goes wrong");
+    }
     let (mut passed, mut failed) = (0, 0);
     for (name, test) in TESTS.into_iter().filter(|(name, _)| wanted(name)) {
         if let Ok(said) = std::panic::catch_unwind(test) {

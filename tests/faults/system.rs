@@ -87,9 +87,10 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *const u64) ->
 #[unsafe(no_mangle)]
 unsafe extern "C" fn read(fd: c_int, data: *mut c_void, len: size_t) -> ssize_t {
     match find(|_, world| world.has_fd(fd)) {
-        // SAFETY: the caller has `len` bytes there.
         Some(world) => {
-            call_result(world.read(fd, unsafe { std::slice::from_raw_parts_mut(data.cast(), len) }))
+            // SAFETY: the caller has `len` bytes there.
+            let data = unsafe { std::slice::from_raw_parts_mut(data.cast(), len) };
+            call_result(world.read(fd, data))
         }
         // SAFETY: the caller's promise.
         None => unsafe { ssize_t::try_from(libc::syscall(libc::SYS_read, fd, data, len)).unwrap_or(-1) },
