@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Records on their way from a stream into a table: many at a time, where they were read, never copied.
 
+use crate::error::{Error, reserve};
 use crate::hpte::{self, HPTE_BYTES};
 use crate::record::{Extent, HEADER_BYTES, StreamHeader};
 
@@ -10,6 +11,7 @@ const FULL_BYTES: usize = 256 << 10;
 const FULL_RECORDS: usize = 1024;
 /// Room to begin with: a body of a later pass is small.
 const LEAST_BYTES: usize = 4 << 10;
+const WHAT: &str = "for records on their way into the hash table";
 
 /// A record among a batch's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,12 +51,14 @@ pub struct Batch {
 
 impl Batch {
     /// One record; `entry` is its entry, if it has a valid one.
-    #[must_use]
-    pub fn of(run: Extent, entry: [u8; HPTE_BYTES]) -> Batch {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn of(run: Extent, entry: [u8; HPTE_BYTES]) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        batch.room(run)[..run.payload_bytes()].copy_from_slice(&entry[..run.payload_bytes()]);
-        batch.push(run);
-        batch
+        batch.room(run)?[..run.payload_bytes()].copy_from_slice(&entry[..run.payload_bytes()]);
+        batch.push(run)?;
+        Ok(batch)
     }
 
     /// Where the first header goes.
@@ -77,29 +81,41 @@ impl Batch {
     }
 
     /// Where the entries of the record go whose header this is, and the header after them.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
     #[inline]
-    pub fn room(&mut self, run: Extent) -> &mut [u8] {
+    pub fn room(&mut self, run: Extent) -> Result<&mut [u8], Error> {
         let begin = self.len + HEADER_BYTES;
         let end = begin + run.payload_bytes() + HEADER_BYTES;
         if end > self.bytes.len() {
-            self.grow(end);
+            self.grow(end)?;
         }
-        &mut self.bytes[begin..end]
+        Ok(&mut self.bytes[begin..end])
     }
 
     #[cold]
-    fn grow(&mut self, least: usize) {
-        self.bytes.resize(least.max(self.bytes.len() * 2), 0);
+    fn grow(&mut self, least: usize) -> Result<(), Error> {
+        let len = least.max(self.bytes.len() * 2);
+        let missing = len - self.bytes.len();
+        reserve(&mut self.bytes, missing, WHAT)?;
+        self.bytes.resize(len, 0);
+        Ok(())
     }
 
     /// The record's entries and the next header are there.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
     #[inline]
-    pub fn push(&mut self, run: Extent) {
+    pub fn push(&mut self, run: Extent) -> Result<(), Error> {
+        reserve(&mut self.records, 1, WHAT)?;
         let joined = self.last.join(run);
         self.touching |= joined.is_some();
         self.last = joined.unwrap_or(run);
         self.records.push(Record { run, start: self.len });
         self.len += HEADER_BYTES + run.payload_bytes();
+        Ok(())
     }
 
     /// The bytes of the records as they stand in the stream.
@@ -124,18 +140,17 @@ impl Batch {
         if !std::mem::take(&mut self.touching) {
             return;
         }
-        let mut joined: Vec<Record> = Vec::new();
-        for record in std::mem::take(&mut self.records) {
-            match joined.last_mut().and_then(|last| Some((last.run.join(record.run)?, last))) {
-                Some((run, last)) => {
-                    // Over its own header.
-                    self.bytes.copy_within(record.entries()..record.end(), last.end());
-                    last.run = run;
-                }
-                None => joined.push(record),
+        let bytes = &mut self.bytes;
+        // Keeps those that begin a record, and lengthens them by those that it leaves out.
+        self.records.dedup_by(|record, last| match last.run.join(record.run) {
+            Some(run) => {
+                // Over its own header.
+                bytes.copy_within(record.entries()..record.end(), last.end());
+                last.run = run;
+                true
             }
-        }
-        self.records = joined;
+            None => false,
+        });
     }
 
     /// Forgets the records; the header behind them is now the first.
@@ -151,17 +166,22 @@ impl Batch {
     ///
     /// A QEMU whose vCPUs changed entries while it sent them (TCG without this library) may have counted an entry as valid
     /// that is not. It sends such a slot again later.
-    pub fn scrub(&mut self) -> u64 {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn scrub(&mut self) -> Result<u64, Error> {
         let mut clean = true;
         for record in &self.records {
             clean &= hpte::scrub(&mut self.bytes[record.entries()..record.end()]);
         }
-        if clean { 0 } else { self.demote() }
+        if clean { Ok(0) } else { self.demote() }
     }
 
-    fn demote(&mut self) -> u64 {
+    fn demote(&mut self) -> Result<u64, Error> {
         let mut demoted = 0;
         for whole in std::mem::take(&mut self.records) {
+            // One for each entry and one for the slots after them, at the most.
+            reserve(&mut self.records, usize::from(whole.run.n_valid) + 2, WHAT)?;
             let Extent { index, n_invalid, .. } = whole.run;
             let mut part = Record { run: Extent { index, ..Extent::default() }, ..whole };
             let entries = self.bytes[whole.entries()..whole.end()].chunks_exact(HPTE_BYTES);
@@ -191,7 +211,7 @@ impl Batch {
             }
             self.records.push(part);
         }
-        demoted
+        Ok(demoted)
     }
 }
 
@@ -241,7 +261,7 @@ mod tests {
                 let n_valid = u16::try_from(valid.len()).expect("few");
                 let n_invalid = if long { u16::MAX - n_invalid } else { n_invalid };
                 let run = Extent { index, n_valid, n_invalid };
-                let room = batch.room(run);
+                let room = batch.room(run).expect("memory");
                 for (at, &valid) in valid.iter().enumerate() {
                     number += 1;
                     let entry = entry(number, valid);
@@ -250,12 +270,12 @@ mod tests {
                 }
                 expected.extend((slot + u64::from(n_valid)..run.end()).map(|slot| (slot, None)));
                 slot = run.end();
-                batch.push(run);
+                batch.push(run).expect("memory");
             }
             let demoted = expected.len();
             let invalid_before = batch.records().iter().map(|record| usize::from(record.run.n_invalid)).sum::<usize>();
             let valid = expected.values().flatten().count();
-            prop_assert_eq!(usize::try_from(batch.scrub()).expect("few"), demoted - valid - invalid_before);
+            prop_assert_eq!(usize::try_from(batch.scrub().expect("memory")).expect("few"), demoted - valid - invalid_before);
             batch.join();
             prop_assert_eq!(told(&mut batch), expected);
         }
@@ -272,8 +292,8 @@ mod tests {
                 assert_eq!(batch.header(), StreamHeader::END, "the header behind the records");
                 batch.clear();
             }
-            batch.room(run);
-            batch.push(run);
+            batch.room(run).expect("memory");
+            batch.push(run).expect("memory");
             most = most.max(batch.bytes().len());
         }
         assert!(most <= 2 << 20, "{most} bytes");

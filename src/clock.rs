@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Time, as the bound of one call and the length of a pass.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::time::Instant;
 
 /// Nanoseconds: a time since some fixed moment, or a span.
@@ -18,6 +20,19 @@ impl Nanos {
     #[must_use]
     pub fn after(self, span: Nanos) -> Nanos {
         Nanos(self.0.saturating_add(span.0))
+    }
+}
+
+impl AddAssign for Nanos {
+    /// A host's clock may jump as far as it likes.
+    fn add_assign(&mut self, more: Nanos) {
+        *self = self.after(more);
+    }
+}
+
+impl Sum for Nanos {
+    fn sum<I: Iterator<Item = Nanos>>(spans: I) -> Nanos {
+        spans.fold(Nanos(0), Nanos::after)
     }
 }
 

@@ -97,6 +97,8 @@ pub enum Error {
     Memory {
         /// What was asked for.
         bytes: u64,
+        /// What for.
+        what: &'static str,
     },
     /// The host could not say what table the guest has.
     Table(Errno),
@@ -213,6 +215,15 @@ impl Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Makes room for `more` items, where there may be no memory for as many as there are.
+///
+/// # Errors
+/// [`Error::Memory`].
+pub fn reserve<T>(items: &mut Vec<T>, more: usize, what: &'static str) -> Result<(), Error> {
+    let bytes = items.len().saturating_add(more).saturating_mul(size_of::<T>()) as u64;
+    items.try_reserve(more).map_err(|_| Error::Memory { bytes, what })
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 //! The table being saved, as everyone shares it who reads or replaces it: the save, the debugger's lookups, a reset.
 
 use crate::ahead::{Hold, SharedQueue};
-use crate::error::Error;
+use crate::error::{Error, reserve};
 use crate::halt::{Halt, Stop};
 use crate::host::Host;
 use crate::hpte::Slot;
@@ -75,6 +75,15 @@ pub struct LookedUp {
     pub tally: Tally,
 }
 
+impl LookedUp {
+    fn push(&mut self, records: &[u8], tally: Tally) -> Result<(), Error> {
+        reserve(&mut self.records, records.len(), "for what a lookup read")?;
+        self.records.extend_from_slice(records);
+        self.tally += tally;
+        Ok(())
+    }
+}
+
 /// What a step gave.
 pub enum Taken {
     /// Something.
@@ -111,7 +120,7 @@ pub struct Feed {
     unsent: Option<Table>,
     /// To go out before the next read. What is read ahead has a queue for both.
     looked_up: LookedUp,
-    /// There were too many of them.
+    /// There were too many of them, or no memory for them.
     retell: bool,
     /// Passes over tables that this one replaced.
     earlier_passes: u64,
@@ -214,16 +223,15 @@ impl Feed {
         })
     }
 
+    /// Whether lookups' records wait among what was read ahead; they go out in their turn.
+    #[must_use]
+    pub fn has_looked_up_ahead(&self) -> bool {
+        matches!(&self.phase, Phase::Sweeping(Reader::Ahead(ahead), _) if ahead.queue().looked_up_bytes() > 0)
+    }
+
     /// The records of lookups that no read follows.
     pub fn take_looked_up(&mut self) -> LookedUp {
-        let ahead = match &self.phase {
-            Phase::Sweeping(reader, _) => reader.queue().map(|queue| queue.take_looked_up()),
-            _ => None,
-        };
-        ahead.map_or_else(
-            || std::mem::take(&mut self.looked_up),
-            |(records, tally)| LookedUp { records, tally },
-        )
+        std::mem::take(&mut self.looked_up)
     }
 
     /// The pass that the next read belongs to, counted from 1 since setup.
@@ -319,12 +327,11 @@ impl Feed {
         let record = [&StreamHeader(run).to_bytes(), entries].concat();
         let mut tally = Tally::default();
         tally.count(run);
-        if let Some(queue) = reader.queue() {
-            queue.push_looked_up(&record, tally);
-        } else {
-            self.looked_up.records.extend_from_slice(&record);
-            self.looked_up.tally += tally;
-        }
+        let kept = match reader.queue() {
+            Some(queue) => queue.push_looked_up(&record, tally),
+            None => self.looked_up.push(&record, tally),
+        };
+        self.retell = kept.is_err();
     }
 
     /// At the end of a lookup: if more was looked up than is kept, begins to tell the whole table anew.

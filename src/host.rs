@@ -23,6 +23,19 @@ pub trait HptFd: Send {
     fn write(&mut self, records: &[&[u8]]) -> Result<usize, Errno>;
 }
 
+/// Makes a system call again that a signal kept from doing anything.
+///
+/// # Errors
+/// Any but EINTR.
+pub fn retry(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    loop {
+        match call() {
+            Err(errno) if errno.number() == libc::EINTR => {}
+            done => return done,
+        }
+    }
+}
+
 /// How to open a kernel fd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OpenOptions {

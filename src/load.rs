@@ -46,7 +46,7 @@ pub fn load(
     };
     let took = host.now().since(began);
     report.bodies += 1;
-    report.time.0 += took.0;
+    report.time += took;
     result
 }
 
@@ -70,15 +70,15 @@ fn load_records(host: &dyn Host, body: &mut BodyReader<'_>, report: &mut LoadRep
         if batch.is_full(run) {
             load_batch(&mut batch, sink.as_mut(), report)?;
         }
-        body.record(run, batch.room(run))?;
-        batch.push(run);
+        body.record(run, batch.room(run)?)?;
+        batch.push(run)?;
     }
 }
 
 fn load_batch(batch: &mut Batch, sink: &mut dyn Sink, report: &mut LoadReport) -> Result<(), Error> {
     batch.records().iter().for_each(|record| report.tally.count(record.run));
     report.crc.update(batch.bytes());
-    report.demoted += batch.scrub();
+    report.demoted += batch.scrub()?;
     sink.load(batch)?;
     batch.clear();
     Ok(())

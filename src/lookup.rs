@@ -6,9 +6,9 @@
 //! records too.
 
 use crate::batch::Batch;
-use crate::error::{Access, Errno, Error};
+use crate::error::{Access, Errno, Error, reserve};
 use crate::feed::Feed;
-use crate::host::{Host, OpenOptions};
+use crate::host::{Host, OpenOptions, retry};
 use crate::hpte::{self, HPTE_BYTES, Hpte, Order, Slot, V_DIRTY};
 use crate::record::{Extent, HEADER_BYTES, KernelHeader};
 use crate::save::Saver;
@@ -28,10 +28,9 @@ pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Re
     let table = table(host, &feed)?;
     check_range(&table, first, count)?;
     // The count is within the table now, which may still be more than there is memory for.
-    let bytes = count * HPTE_BYTES as u64;
     let mut entries = Vec::new();
-    let len = usize::try_from(bytes).map_err(|_| Error::Memory { bytes })?;
-    entries.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+    let len = usize::try_from(count * HPTE_BYTES as u64).unwrap_or(usize::MAX);
+    reserve(&mut entries, len, "for the entries that are looked up")?;
     entries.resize(len, 0);
     match table {
         Table::None => {}
@@ -71,7 +70,7 @@ fn write(host: &dyn Host, table: Table, slot: Slot, index: u32, entry: Hpte) -> 
             let valid = u16::from(entry.is_valid());
             let run = Extent { index, n_valid: valid, n_invalid: 1 - valid };
             let clean = Hpte { v: entry.v & !V_DIRTY, ..entry };
-            KernelSink::open(host)?.load(&mut Batch::of(run, clean.to_be_bytes()))
+            KernelSink::open(host)?.load(&mut Batch::of(run, clean.to_be_bytes())?)
         }
         Table::Memory(memory) => {
             memory.store(slot, Hpte { v: entry.v | V_DIRTY, ..entry });
@@ -113,19 +112,28 @@ fn read_kernel(
         let ask = usize::try_from(wanted_to - at).unwrap_or(usize::MAX).min(MAX_ENTRIES_PER_READ);
         // One byte more than the entries take: the kernel never fills a buffer to the brim.
         let room = &mut buf[..HEADER_BYTES + ask * HPTE_BYTES + 1];
-        let got = fd.read(room).map_err(|errno| Error::KernelRead { slot: Slot(at), pass: 1, errno })?;
+        let got =
+            retry(|| fd.read(room)).map_err(|errno| Error::KernelRead { slot: Slot(at), pass: 1, errno })?;
         if got == 0 {
             return Err(Error::FirstPassShort { end: Slot(at), order });
         }
         let mut rest =
             room.get_mut(..got).ok_or(Error::KernelRead { slot: Slot(at), pass: 1, errno: Errno::EIO })?;
-        while let Some((header, after)) = std::mem::take(&mut rest).split_first_chunk_mut::<HEADER_BYTES>() {
+        while !rest.is_empty() {
+            let wrong = |record, why| Err(Error::KernelRecord { record, slot: Slot(at), why });
+            let Some((header, after)) = std::mem::take(&mut rest).split_first_chunk_mut::<HEADER_BYTES>()
+            else {
+                return wrong(Extent::default(), "its header is cut short");
+            };
             let KernelHeader(run) = KernelHeader::parse(*header);
             let parts = after.split_at_mut_checked(run.payload_bytes());
             let Some((told, next)) = parts.filter(|_| run.fits(order) && u64::from(run.index) == at) else {
-                let why = "a lookup's records do not follow each other";
-                return Err(Error::KernelRecord { record: run, slot: Slot(at), why });
+                return wrong(run, "a lookup's records do not follow each other");
             };
+            // In the stream it could be what ends a body.
+            if run.end() == at {
+                return wrong(run, "it names no slots");
+            }
             hpte::scrub(told);
             feed.keep(run, told);
             copy(entries, first.0, run, told);

@@ -66,7 +66,7 @@ impl SaveReport {
             self.passes.resize_with(at + 1, PassReport::default);
         }
         self.passes[at].tally += tally;
-        self.passes[at].time.0 += time.0;
+        self.passes[at].time += time;
     }
 
     /// All that was told.

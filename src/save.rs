@@ -8,7 +8,7 @@
 
 use crate::ahead::{Hold, SharedQueue};
 use crate::clock::Nanos;
-use crate::error::Error;
+use crate::error::{Error, reserve};
 pub use crate::feed::SaveOptions;
 use crate::feed::{Feed, Opening, Taken};
 use crate::halt::Halt;
@@ -79,6 +79,8 @@ impl Saver {
     pub fn setup(&self, host: &dyn Host, stream: &mut dyn Put, options: SaveOptions) -> Result<(), Error> {
         let mut running = self.running.enter("save_setup")?;
         *lock(&self.report) = SaveReport::default();
+        let missing = MAX_CHUNK_BYTES - running.0.len();
+        reserve(&mut running.0, missing, "for records on their way out of the hash table")?;
         running.0.resize(MAX_CHUNK_BYTES, 0);
         // Under the feed's lock, so that whoever replaces the table finds it open or not yet looked at.
         let table = self.feed().begin(host, &self.halt, options)?;
@@ -187,7 +189,8 @@ impl Saver {
                 loop {
                     // Looked at anew each time: a write of the host's begins a stop anew.
                     let stop = self.halt.now().ok_or(Error::State("the VM runs again, during complete"))?;
-                    if self.feed().has_passed_all_since(stop).ok_or(REPLACED)? {
+                    let passed_all = self.feed().has_passed_all_since(stop).ok_or(REPLACED)?;
+                    if passed_all && !self.feed().has_looked_up_ahead() {
                         return self.tell_looked_up(body);
                     }
                     match self.tell(body, &mut running, Aim::Finish(stop))? {
@@ -323,7 +326,7 @@ impl Saver {
         if body.stopped {
             report.stopped.tally += step.chunk.tally;
             report.stopped.tally += step.looked_up.tally;
-            report.stopped.time.0 += time.0;
+            report.stopped.time += time;
         }
         drop(report);
         Ok(taken)

@@ -88,7 +88,7 @@ impl Sweep {
         self.passed = stop.map_or(0, |stop| self.passed_since(stop) + chunk.slots);
         self.since = *stop;
         self.resting = None;
-        self.took.0 += ended.since(*began).0;
+        self.took += ended.since(*began);
         self.told += chunk.tally.bytes;
         self.position += chunk.slots;
         if !chunk.wrapped {

@@ -3,6 +3,6 @@
 //! (docs/testing.md).
 
 #[cfg(all(test, loom))]
-pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64};
 #[cfg(not(all(test, loom)))]
-pub use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU64};

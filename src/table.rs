@@ -2,9 +2,13 @@
 //! The hash table a guest has, and the one that lives in QEMU's memory, shared with running vCPU threads.
 #![allow(unsafe_code)]
 
+#[cfg(all(test, loom))]
+mod interleavings;
+
 use crate::hpte::{Hpte, Order, Slot, V_DIRTY, V_VALID};
+use crate::sync::AtomicU64;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// What the guest's table is and where it is.
 #[derive(Clone, Copy, Debug)]

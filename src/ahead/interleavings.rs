@@ -87,9 +87,9 @@ fn drain(queue: &SharedQueue, stop: Stop) -> [u8; SLOTS] {
             Next::NotYet | Next::Resting => queue.wait_until_ready(),
         }
     }
-    let (records, _) = queue.take_looked_up();
-    for record in records.chunks_exact(2) {
-        heard[usize::from(record[0])] = record[1];
+    while queue.looked_up_bytes() > 0 {
+        let Next::Entry(entry) = queue.take(false, Nanos(0)).unwrap() else { panic!("it is there") };
+        heard[usize::from(entry.records[0])] = entry.records[1];
     }
     heard
 }
@@ -128,7 +128,7 @@ fn no_read_is_under_way_during_a_lookup_and_its_record_comes_in_order() {
                 hold.wait_until_at_rest();
                 assert!(!table.inside.load(SeqCst));
                 let value = u8::try_from(table.slots[0].load(SeqCst)).unwrap();
-                queue.push_looked_up(&[0, value], Tally::default());
+                queue.push_looked_up(&[0, value], Tally::default()).unwrap();
                 assert!(!table.inside.load(SeqCst));
                 drop(hold);
             })

@@ -11,11 +11,11 @@ mod queue;
 pub use queue::{Activity, Entry, Hold, Next, Origin, Queue, SharedQueue};
 
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, reserve};
 use crate::halt::Halt;
 use crate::lock::lock;
 use crate::signals;
-use crate::source::{MAX_CHUNK_BYTES, Source};
+use crate::source::{Chunk, MAX_CHUNK_BYTES, Source};
 use crate::sweep::{Read, Share, Sweep};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -124,17 +124,32 @@ impl Drop for ReadAhead {
 
 /// The thread's work, until the queue is closed.
 fn read_on(source: &mut dyn Source, queue: &Queue, clock: &dyn Clock) {
-    let mut buf = vec![0; MAX_CHUNK_BYTES];
+    let mut buf = Vec::new();
     while let Some(stop) = queue.begin_read() {
         let began = clock.now();
-        // Nobody waits for this read, so it has no deadline and is as large as can be.
-        let chunk = catch_unwind(AssertUnwindSafe(|| source.read(&mut buf, clock, None)));
-        let read = chunk.unwrap_or_else(|panic| Err(Error::Reader(said(panic.as_ref())))).map(|chunk| {
-            let told = usize::try_from(chunk.tally.bytes).unwrap_or(usize::MAX).min(buf.len());
-            (Read { chunk, stop, time: (began, clock.now()) }, buf[..told].to_vec())
-        });
-        queue.end_read(read);
+        let read = catch_unwind(AssertUnwindSafe(|| read_once(source, &mut buf, clock)));
+        let read = read.unwrap_or_else(|panic| Err(Error::Reader(said(panic.as_ref()))));
+        let when = |(chunk, records)| (Read { chunk, stop, time: (began, clock.now()) }, records);
+        queue.end_read(read.map(when));
     }
+}
+
+/// Nobody waits for this read, so it has no deadline and is as large as can be.
+fn read_once(
+    source: &mut dyn Source,
+    buf: &mut Vec<u8>,
+    clock: &dyn Clock,
+) -> Result<(Chunk, Vec<u8>), Error> {
+    const WHAT: &str = "for records that are read ahead";
+    let missing = MAX_CHUNK_BYTES - buf.len();
+    reserve(buf, missing, WHAT)?;
+    buf.resize(MAX_CHUNK_BYTES, 0);
+    let chunk = source.read(buf, clock, None)?;
+    let told = usize::try_from(chunk.tally.bytes).unwrap_or(usize::MAX).min(buf.len());
+    let mut records = Vec::new();
+    reserve(&mut records, told, WHAT)?;
+    records.extend_from_slice(&buf[..told]);
+    Ok((chunk, records))
 }
 
 /// What a panic said.

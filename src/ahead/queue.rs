@@ -5,7 +5,7 @@
 //! One lock, held for moments; never while the table is read or the stream is written.
 
 use crate::clock::Nanos;
-use crate::error::Error;
+use crate::error::{Error, reserve};
 use crate::halt::Stop;
 use crate::record::Tally;
 use crate::source::MAX_CHUNK_BYTES;
@@ -172,24 +172,6 @@ impl Queue {
         Ok(next)
     }
 
-    /// Takes what lookups left, if nothing that was read stands before it.
-    pub fn take_looked_up(&self) -> (Vec<u8>, Tally) {
-        let mut state = self.lock();
-        match state.ready.pop_front() {
-            Some(Entry { records, origin: Origin::LookedUp(tally) }) => {
-                state.bytes -= records.len();
-                state.looked_up -= records.len();
-                (records, tally)
-            }
-            other => {
-                if let Some(entry) = other {
-                    state.ready.push_front(entry);
-                }
-                (Vec::new(), Tally::default())
-            }
-        }
-    }
-
     /// Waits until there is something to take, or nothing that could bring it.
     pub fn wait_until_ready(&self) {
         let mut state = self.lock();
@@ -207,20 +189,25 @@ impl Queue {
     }
 
     /// Appends a lookup's record, behind all that was read before; the caller holds a [`Hold`] that has come to rest.
-    pub fn push_looked_up(&self, records: &[u8], tally: Tally) {
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; then it is not there.
+    pub fn push_looked_up(&self, records: &[u8], tally: Tally) -> Result<(), Error> {
         let mut state = self.lock();
-        state.bytes += records.len();
-        state.looked_up += records.len();
         match state.ready.back_mut() {
             Some(Entry { records: last, origin: Origin::LookedUp(sum) })
                 if last.len() + records.len() <= MAX_CHUNK_BYTES =>
             {
+                reserve(last, records.len(), "for what a lookup read")?;
                 last.extend_from_slice(records);
                 *sum += tally;
             }
             _ => state.ready.push_back(Entry { records: records.to_vec(), origin: Origin::LookedUp(tally) }),
         }
+        state.bytes += records.len();
+        state.looked_up += records.len();
         self.changed.notify_all();
+        Ok(())
     }
 
     /// Bytes of lookups' records.

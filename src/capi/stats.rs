@@ -37,7 +37,7 @@ pub unsafe extern "C" fn spapr_htab_stats(
     call(handle, |handle| {
         let save = handle.saver.report();
         let load = lock(&handle.loaded).clone();
-        let save_time = Nanos(save.passes.iter().map(|pass| pass.time.0).sum());
+        let save_time = save.passes.iter().map(|pass| pass.time).sum();
         let (save_records, save_bytes) = save.since_size();
         let queue = handle.saver.queue();
         let stats = SpaprHtabStats {

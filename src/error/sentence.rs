@@ -62,10 +62,7 @@ impl fmt::Display for Error {
             Error::Buffer { bytes } => {
                 write!(f, "a read buffer of {bytes} bytes holds no record: at least 25 are needed")
             }
-            Error::Memory { bytes } => write!(
-                f,
-                "there are no {bytes} bytes of memory to be had (comparing takes as much again as the hash table has)"
-            ),
+            Error::Memory { bytes, what } => write!(f, "there are no {bytes} bytes of memory to be had {what}"),
             Error::Table(errno) => write!(f, "the host could not name the guest's hash table: {errno}"),
             Error::Open(access, errno) => {
                 let to = match access {

@@ -8,7 +8,7 @@
 use super::Sink;
 use crate::batch::{Batch, Record};
 use crate::error::{Access, Errno, Error};
-use crate::host::{Host, HptFd, OpenOptions};
+use crate::host::{Host, HptFd, OpenOptions, retry};
 use crate::hpte::{HPTE_BYTES, Slot};
 use crate::record::{Extent, KernelHeader};
 
@@ -77,16 +77,6 @@ impl KernelSink {
             slot: Slot(u64::from(run.index)),
             slots: u64::from(run.n_valid) + u64::from(run.n_invalid),
             errno,
-        }
-    }
-}
-
-/// A signal that arrived before anything was written is no failure.
-fn retry(mut write: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
-    loop {
-        match write() {
-            Err(errno) if errno.number() == libc::EINTR => {}
-            done => return done,
         }
     }
 }

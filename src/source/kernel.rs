@@ -7,7 +7,7 @@
 use super::{Chunk, Source, check_buffer, check_start, pace::Pace};
 use crate::clock::{Clock, Nanos};
 use crate::error::{Access, Errno, Error};
-use crate::host::{Host, HptFd, OpenOptions};
+use crate::host::{Host, HptFd, OpenOptions, retry};
 use crate::hpte::{self, Order, Slot};
 use crate::record::{Extent, HEADER_BYTES, KernelHeader, StreamHeader, Tally};
 
@@ -46,13 +46,10 @@ impl KernelSource {
     }
 
     fn read_fd(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        loop {
-            match self.fd.read(buf) {
-                Ok(got) if got <= buf.len() => return Ok(got),
-                Ok(_) => return Err(self.read_error(Errno::EIO)),
-                Err(errno) if errno.number() == libc::EINTR => {}
-                Err(errno) => return Err(self.read_error(errno)),
-            }
+        match retry(|| self.fd.read(buf)) {
+            Ok(got) if got <= buf.len() => Ok(got),
+            Ok(_) => Err(self.read_error(Errno::EIO)),
+            Err(errno) => Err(self.read_error(errno)),
         }
     }
 

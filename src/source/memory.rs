@@ -6,7 +6,7 @@
 
 use super::{Chunk, Source, check_buffer, check_start};
 use crate::clock::{Clock, Nanos};
-use crate::error::Error;
+use crate::error::{Error, reserve};
 use crate::hpte::{Hpte, Order, Slot};
 use crate::record::{RecordBuilder, Tally};
 use crate::table::{SharedSlot, SharedTable, before_dirty, before_used};
@@ -35,10 +35,9 @@ struct LastTold(Vec<Hpte>);
 impl LastTold {
     /// Nothing but invalid slots.
     fn new(order: Order) -> Result<LastTold, Error> {
-        let bytes = order.bytes();
         let mut slots = Vec::new();
-        let len = usize::try_from(order.slots()).map_err(|_| Error::Memory { bytes })?;
-        slots.try_reserve_exact(len).map_err(|_| Error::Memory { bytes })?;
+        let len = usize::try_from(order.slots()).unwrap_or(usize::MAX);
+        reserve(&mut slots, len, "to compare with, as much again as the hash table has")?;
         slots.resize(len, Hpte::default());
         Ok(LastTold(slots))
     }

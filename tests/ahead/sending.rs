@@ -166,3 +166,18 @@ fn the_first_pass_is_a_whole_table_in_order() {
     save.complete().expect("complete");
     save.arrive();
 }
+
+#[test]
+fn a_lookup_behind_a_sweep_that_nobody_waited_for_is_sent_too() {
+    let _alone = alone();
+    let mut save = Save::begun(AHEAD);
+    save.host.gate.open();
+    save.saver.vm_state(false);
+    // All of it is passed, and what follows has nothing to tell and stands before the lookup.
+    assert_eq!(save.iterate(None), Ok(Progress::More));
+    save.until(Activity::Parked);
+    read_hptes(&save.host, &save.saver, Slot(40), 8).expect("a lookup");
+    save.complete().expect("complete");
+    assert_eq!(save.saver.pending(), 0);
+    save.arrive();
+}

@@ -49,8 +49,8 @@ def body(data, at):
     return None
 
 
-def sections(data):
-    """The bodies of records in a stream of QEMU's, in order.
+def bodies(data):
+    """The bodies of records in a stream of QEMU's, in order: whether it is the last, where it begins and ends, its records.
 
     RAM is not parsed, so what looks like the table's section could be a page's contents: it must stand behind another
     section's footer, be made of whole records and end in a footer of its own.
@@ -59,13 +59,16 @@ def sections(data):
     if not begin:
         raise TestFailure("the stream has no section spapr/htab")
     footer = bytes([FOOTER]) + begin.group(1)
-    found = []
     for match in re.finditer(b"(?<=\\x7e....)([\\x02\\x03])" + re.escape(begin.group(1)), data, re.S):
         parsed = body(data, match.end())
         if parsed and data[parsed[1] : parsed[1] + len(footer)] == footer:
             records, end = parsed
-            found.append(Section(match.group(1)[0] == END, end - match.end(), records))
-    return found
+            yield match.group(1)[0] == END, match.end(), end, records
+
+
+def sections(data):
+    """What the bodies are."""
+    return [Section(last, end - at, records) for last, at, end, records in bodies(data)]
 
 
 def passes(found):

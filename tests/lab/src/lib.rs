@@ -4,9 +4,12 @@
 
 pub mod cases;
 pub mod gate;
+pub mod handle;
 pub mod host;
 pub mod memory;
 pub mod migration;
+pub mod plan;
 pub mod table;
 pub mod threads;
 pub mod wire;
+pub mod world;

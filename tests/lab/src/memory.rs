@@ -3,6 +3,7 @@
 
 use crate::host::{Input, Output};
 use crate::table::Outcome;
+use libc::c_void;
 use spapr_htab::clock::{Clock, Nanos};
 use spapr_htab::error::{Errno, Error};
 use spapr_htab::host::{Host, HptFd, OpenOptions};
@@ -32,8 +33,24 @@ impl Memory {
     }
 
     #[must_use]
+    pub fn order(&self) -> u32 {
+        self.order.log2_bytes()
+    }
+
+    #[must_use]
+    pub fn slots(&self) -> u64 {
+        self.order.slots()
+    }
+
+    /// Where it is, for C.
+    #[must_use]
+    pub fn start(&self) -> *mut c_void {
+        self.words.as_ptr().cast_mut().cast()
+    }
+
+    #[must_use]
     pub fn shared(&self) -> SharedTable {
-        let start = self.words.as_ptr().cast_mut().cast();
+        let start = self.start().cast();
         // SAFETY: the words outlive every use of the result in these tests (the host that owns them outlives its savers'
         // calls), and everyone reaches them through atomics.
         unsafe { SharedTable::new(start, self.order) }.expect("an aligned table")

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A stream's bytes into both kinds of table, in pieces of any size, with a call that goes wrong or none.
+//!
+//! What is loaded is what the stream says, and a stream that makes no sense is refused.
+#![no_main]
+
+use htab_fuzz::{Input, Told, told};
+use htab_lab::handle::{Failure, Handle};
+use htab_lab::world::{Kind, Wire, World};
+use libfuzzer_sys::fuzz_target;
+
+/// The destination, and whether all of the stream was taken.
+fn load(kind: Kind, control: &[u8], stream: &[u8]) -> (Handle, bool, Result<(), Failure>) {
+    let mut control = Input::new(control);
+    let mut world = World::new(kind, None);
+    world.most = match control.byte() {
+        0 => usize::MAX,
+        most => most.into(),
+    };
+    let faulty = control.plan_fault(&world);
+    let to = Handle::new(world, 0, None);
+    let wire = Wire::of(stream);
+    let mut result = Ok(());
+    while wire.left() > 0 && result.is_ok() {
+        result = to.load(&wire, 1).map(|_| ());
+        assert_eq!(to.world.open_fds(), 0);
+    }
+    if let Err(failure) = &result {
+        assert!(failure.errno > 0 && !failure.sentence.is_empty());
+    }
+    (to, faulty, result)
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Input::new(data);
+    let control = input.bytes(4);
+    let stream = input.rest();
+    let sound = told(stream, 18..=19);
+    let slots_of = |told: &Told| told.dump().into_iter().map(|(slot, ..)| slot).collect::<Vec<_>>();
+
+    let (memory, faulty, result) = load(Kind::Memory, control, stream);
+    match (&sound, &result) {
+        (Some(told), Ok(())) if !faulty => assert!(memory.world.dump() == told.dump()),
+        (None, Ok(())) if !faulty => panic!("taken, though it makes no sense"),
+        (Some(_), Err(failure)) if !faulty => panic!("refused: {failure:?}"),
+        _ => {}
+    }
+    let (kernel, _, result) = load(Kind::Kernel, control, stream);
+    match (&sound, &result) {
+        (Some(told), Ok(())) if !faulty => {
+            let dump: Vec<_> = kernel.world.dump().into_iter().map(|(slot, ..)| slot).collect();
+            assert!(dump == slots_of(told));
+        }
+        (None, Ok(())) if !faulty => panic!("taken, though it makes no sense"),
+        // The kernel looks into the entries, too.
+        (Some(_), Err(failure)) if !faulty => {
+            assert!(failure.sentence.contains("loading slot"), "{failure:?}")
+        }
+        _ => {}
+    }
+});
