@@ -16,7 +16,7 @@ const LEAST_FOR_A_BAR: u64 = 64 << 20;
 /// Bytes from one movement of the bar to the next.
 const BAR_STEP: u64 = 4 << 20;
 
-enum From {
+enum Source {
     File(io::BufReader<File>, u64),
     Pipe(io::BufReader<Box<dyn Read>>),
     Memory(Cursor<Vec<u8>>),
@@ -24,7 +24,7 @@ enum From {
 
 /// Where bytes come from.
 pub struct Input {
-    from: From,
+    from: Source,
     offset: u64,
     /// Read before they were wanted; the next to be read is the last.
     pushed: Vec<u8>,
@@ -50,12 +50,12 @@ impl Input {
             ProgressBar::new(about.len()).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         };
         let reader = io::BufReader::with_capacity(BUFFER_BYTES, file);
-        Ok(Input { from: From::File(reader, about.len()), offset: 0, pushed: Vec::new(), bar })
+        Ok(Input { from: Source::File(reader, about.len()), offset: 0, pushed: Vec::new(), bar })
     }
 
     fn pipe(from: Box<dyn Read>) -> Input {
         let reader = io::BufReader::with_capacity(BUFFER_BYTES, from);
-        Input { from: From::Pipe(reader), offset: 0, pushed: Vec::new(), bar: ProgressBar::hidden() }
+        Input { from: Source::Pipe(reader), offset: 0, pushed: Vec::new(), bar: ProgressBar::hidden() }
     }
 
     /// For tests: a pipe's worth of bytes.
@@ -72,9 +72,9 @@ impl Input {
     /// What can be known of the size: that of a file, or of what was kept of a pipe.
     fn size(&self) -> Option<u64> {
         match &self.from {
-            From::File(_, size) => Some(*size),
-            From::Pipe(_) => None,
-            From::Memory(rest) => Some(self.offset + rest.get_ref().len() as u64 - rest.position()),
+            Source::File(_, size) => Some(*size),
+            Source::Pipe(_) => None,
+            Source::Memory(rest) => Some(self.offset + rest.get_ref().len() as u64 - rest.position()),
         }
     }
 
@@ -84,9 +84,9 @@ impl Input {
             1
         } else {
             match &mut self.from {
-                From::File(file, _) => file.read(bytes)?,
-                From::Pipe(pipe) => pipe.read(bytes)?,
-                From::Memory(rest) => rest.read(bytes)?,
+                Source::File(file, _) => file.read(bytes)?,
+                Source::Pipe(pipe) => pipe.read(bytes)?,
+                Source::Memory(rest) => rest.read(bytes)?,
             }
         };
         self.advance(got as u64);
@@ -181,15 +181,15 @@ impl Input {
         }
         let left = target - self.offset;
         let skipped = match &mut self.from {
-            From::File(file, size) => {
+            Source::File(file, size) => {
                 let (skipped, distance) = (left.min(size.saturating_sub(self.offset)), i64::try_from(left));
                 match distance {
                     Ok(distance) if skipped == left => file.seek_relative(distance).map(|()| skipped),
                     _ => Ok(skipped),
                 }
             }
-            From::Pipe(pipe) => io::copy(&mut pipe.take(left), &mut io::sink()),
-            From::Memory(rest) => io::copy(&mut rest.take(left), &mut io::sink()),
+            Source::Pipe(pipe) => io::copy(&mut pipe.take(left), &mut io::sink()),
+            Source::Memory(rest) => io::copy(&mut rest.take(left), &mut io::sink()),
         };
         match skipped {
             Ok(skipped) => self.advance(skipped),
@@ -201,7 +201,7 @@ impl Input {
     /// The last bytes of a file, at most that many; nothing of a pipe.
     pub fn tail(&mut self, most: u64) -> Result<Option<Vec<u8>>, Fault> {
         let offset = self.offset;
-        let (From::File(file, size), true) = (&mut self.from, self.pushed.is_empty()) else {
+        let (Source::File(file, size), true) = (&mut self.from, self.pushed.is_empty()) else {
             return Ok(None);
         };
         let begin = size.saturating_sub(most).max(offset);
@@ -219,14 +219,14 @@ impl Input {
     pub fn keep_rest(&mut self, most: u64) -> Result<&[u8], Fault> {
         let mut rest: Vec<u8> = self.pushed.drain(..).rev().collect();
         let read = match &mut self.from {
-            From::File(file, _) => file.take(most).read_to_end(&mut rest),
-            From::Pipe(pipe) => pipe.take(most).read_to_end(&mut rest),
-            From::Memory(memory) => memory.take(most).read_to_end(&mut rest),
+            Source::File(file, _) => file.take(most).read_to_end(&mut rest),
+            Source::Pipe(pipe) => pipe.take(most).read_to_end(&mut rest),
+            Source::Memory(memory) => memory.take(most).read_to_end(&mut rest),
         };
         read.map_err(|error| unreadable(self.offset, &error))?;
-        self.from = From::Memory(Cursor::new(rest));
+        self.from = Source::Memory(Cursor::new(rest));
         match &self.from {
-            From::Memory(rest) => Ok(rest.get_ref()),
+            Source::Memory(rest) => Ok(rest.get_ref()),
             _ => Ok(&[]),
         }
     }

@@ -58,6 +58,9 @@ pub fn text(report: &Report, sections: bool) -> String {
 }
 
 fn write(out: &mut String, report: &Report, sections: bool) -> std::fmt::Result {
+    if report.fault.is_some() && report.stream.is_none() && report.sections.is_empty() {
+        return Ok(());
+    }
     writeln!(out, "{}", report.file)?;
     match &report.stream {
         Some(stream) => write_stream(out, stream, report.bytes)?,
@@ -98,14 +101,7 @@ fn write_stream(out: &mut String, stream: &Stream, bytes: u64) -> std::fmt::Resu
             .collect();
         writeln!(out, "  RAM {} MiB; pages sent: {}", ram.size >> 20, sent.join(", "))?;
     }
-    match stream.unwalked {
-        Some(at) => writeln!(
-            out,
-            "  devices from byte {at} on were not walked: the stream does not end with a description of them \
-             (suppress-vmdesc=on, or it is cut off)"
-        )?,
-        None => writeln!(out, "  {} devices, {} bytes", stream.devices, grouped(stream.device_bytes))?,
-    }
+    writeln!(out, "  {} devices, {} bytes", stream.devices, grouped(stream.device_bytes))?;
     if stream.trailing > 0 {
         writeln!(out, "  {} bytes behind the stream's end", grouped(stream.trailing))?;
     }

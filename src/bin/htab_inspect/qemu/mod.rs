@@ -55,8 +55,6 @@ pub struct Stream {
     /// States of devices that were passed.
     pub devices: u64,
     pub device_bytes: u64,
-    /// Where the states of devices begin, if they could not be passed for want of a description.
-    pub unwalked: Option<u64>,
     /// Bytes behind the stream's end.
     pub trailing: u64,
 }
@@ -120,7 +118,7 @@ impl Walk<'_> {
             START => self.start()?,
             PART => self.more(Part::Live)?,
             END => self.more(Part::Last)?,
-            FULL => return self.device(at),
+            FULL => self.device(at)?,
             _ => return Err(Fault::new(at, format!("a section of type 0x{kind:02x}, which no QEMU writes"))),
         }
         Ok(true)
@@ -226,8 +224,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The state of a device; whether anything can be told of what follows it.
-    fn device(&mut self, at: u64) -> Result<bool, Fault> {
+    fn device(&mut self, at: u64) -> Result<(), Fault> {
         let id = self.input.be32("a device's number")?;
         let name = self.input.name("a device's name")?;
         let instance = self.input.be32("a device's instance")?;
@@ -237,13 +234,14 @@ impl Walk<'_> {
             self.described = self.find_description()?;
         }
         let Some(described) = &mut self.described else {
-            if self.sections.values().all(|section| section.ended) {
-                self.stream.unwalked = Some(at);
-                return Ok(false);
-            }
+            let why = if self.all_ended() {
+                "the tables are whole, but"
+            } else {
+                "before the tables have ended, and"
+            };
             let reason = format!(
-                "the state of {name} before all of the tables: how long it is stands at the end of the file, which \
-                 is missing or cannot be looked at in a pipe"
+                "the state of {name}: {why} how long it is stands at the end of the stream, which is cut off, has none \
+                 (suppress-vmdesc=on), or cannot be looked at in a pipe"
             );
             return Err(Fault::new(at, reason));
         };
@@ -262,23 +260,24 @@ impl Walk<'_> {
         self.input.skip(device.size, &format!("the state of {name}"))?;
         self.stream.devices += 1;
         self.stream.device_bytes += device.size;
-        Ok(true)
+        Ok(())
+    }
+
+    fn all_ended(&self) -> bool {
+        self.sections.values().all(|section| section.ended)
     }
 
     fn find_description(&mut self) -> Result<Option<VecDeque<Device>>, Fault> {
         if let Some(tail) = self.input.tail(DESCRIPTION_REACH)? {
             return Ok(devices::described(&tail));
         }
-        if self.sections.values().all(|section| section.ended) {
+        if self.all_ended() {
             return Ok(devices::described(self.input.keep_rest(MOST_KEPT)?));
         }
         Ok(None)
     }
 
     fn end(&mut self) -> Result<(), Fault> {
-        if self.stream.unwalked.is_some() {
-            return Ok(());
-        }
         if let Some((id, _)) = self.sections.iter().find(|(_, section)| !section.ended) {
             let at = self.input.offset() - 1;
             return Err(Fault::new(at, format!("the stream's end, and section {id} has not ended")));
