@@ -102,8 +102,18 @@ class Tap(threading.Thread):
                 self.data += piece
                 destination.sendall(piece)
 
-    def sections(self):
-        """The table's bodies, after the migration's end."""
+    def end(self):
+        """Waits for the migration's end."""
         self.join(30)
         self.server.close()
+
+    def sections(self):
+        """The table's bodies, after the migration's end."""
+        self.end()
         return sections(bytes(self.data))
+
+    def save(self, path):
+        """All that was heard, after the migration's end, as a file of that name."""
+        self.end()
+        with open(path, "wb") as file:
+            file.write(self.data)
