@@ -8,6 +8,8 @@ use svg::node::element::{Group, Line};
 const HEIGHT: f64 = 120.0;
 /// From the title's baseline down to the top of the highest bar.
 const HEAD: f64 = 60.0;
+/// Room at the right for the scale's numbers.
+const SCALE: f64 = 48.0;
 
 /// What one colour stands for.
 pub struct Series {
@@ -36,16 +38,14 @@ impl Chart {
             .add(words(x, y, 15.0, INK, self.title))
             .add(words(x, y + 17.0, 11.0, FAINT, self.about))
             .add(self.names(x, y + 26.0))
-            .add(
-                Line::new()
-                    .set("x1", x)
-                    .set("x2", x + width)
-                    .set("y1", floor)
-                    .set("y2", floor)
-                    .set("stroke", "#aaaaaa"),
-            );
+            .add(across(x, width, floor, "#aaaaaa"));
         let most = self.bars.iter().flat_map(|bar| &bar.values).copied().max().unwrap_or(0);
-        let place = (width / self.bars.len().max(1) as f64).min(110.0);
+        for power in (1..).map_while(|power| 10_u64.checked_pow(power)).take_while(|&power| power < most) {
+            let level = floor - share(power, most) * HEIGHT;
+            let number = words(x + width, level - 2.0, 9.0, FAINT, &grouped(power)).set("text-anchor", "end");
+            chart = chart.add(across(x, width, level, "#e4e4e4")).add(number);
+        }
+        let place = ((width - SCALE) / self.bars.len().max(1) as f64).min(110.0);
         let thick = place * 0.84 / self.series.len() as f64;
         let labelled = thick > 24.0;
         for (number, bar) in self.bars.iter().enumerate() {
@@ -82,6 +82,10 @@ impl Chart {
         }
         names
     }
+}
+
+fn across(x: f64, width: f64, y: f64, colour: &str) -> Line {
+    Line::new().set("x1", x).set("x2", x + width).set("y1", y).set("y2", y).set("stroke", colour)
 }
 
 /// A bar's part of the height: by the logarithm, since the first pass has a thousand times what later ones have.

@@ -18,7 +18,7 @@ const LEFT: f64 = 24.0;
 const RIGHT: f64 = 496.0;
 const COLUMN: f64 = 440.0;
 /// Passes that get bars of their own; those after them share the last.
-const MOST_BARS: usize = 24;
+const MOST_BARS: usize = 20;
 
 const INK: &str = "#222222";
 const FAINT: &str = "#666666";
@@ -61,8 +61,7 @@ fn summary(report: &Report, table: &Table) -> [String; 2] {
             grouped(all.bytes),
             grouped(stopped.bytes),
         ),
-        "A bar twice as high is not twice as much: the scales are logarithmic, so that small passes can be seen beside the \
-         first."
+        "The scales of the bars are logarithmic, so that small passes can be seen beside the first."
             .to_owned(),
     ]
 }
@@ -105,7 +104,7 @@ fn by_pass(table: &Table, values: impl Fn(usize) -> [u64; 2]) -> Vec<Bar> {
         let values = values(number);
         match bars.last_mut().filter(|_| number > MOST_BARS) {
             Some(last) => {
-                last.name = format!("{}…{}", MOST_BARS + 1, number + 1);
+                last.name = format!("{}+", MOST_BARS + 1);
                 last.values.iter_mut().zip(values).for_each(|(all, one)| *all += one);
             }
             None => bars.push(Bar { name: (number + 1).to_string(), values: values.to_vec() }),
