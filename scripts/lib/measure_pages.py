@@ -239,8 +239,8 @@ expected holds.
 ## What is sent while the guest is stopped
 
 {stopped(result)}
-QEMU sweeps once more just before it stops the guest, and on this machine a guest that gets a third of a processor
-often does nothing between that and the stop. What a sweep finds on average, in the table further up, is the size to
+QEMU sweeps once more just before it stops the guest, and on this machine a guest that gets a small part of a processor
+often does little between that and the stop. What a sweep finds on average, in the table further up, is the size to
 expect where it does. It is what changed since the sweep before, and does not grow with the table.
 
 ## Is it the right format?

@@ -69,14 +69,14 @@ def sections(data):
 
 
 def passes(found):
-    """Slots told in each sweep over the table: it is another one where the index goes back."""
-    told, before = [], -1
+    """Slots told in each sweep over the table: it is another one where the slots go back."""
+    told, before = [], 0
     for section in found:
         for index, valid, invalid in section.records:
             if index < before or not told:
                 told.append(0)
             told[-1] += valid + invalid
-            before = index
+            before = index + valid + invalid
     return told
 
 

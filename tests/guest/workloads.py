@@ -105,7 +105,7 @@ def migrate(machine, path, seconds):
     }
 
 
-def run(lab, seconds, rounds, picture=None):
+def run(lab, seconds, rounds, picture):
     """The figures of each workload; the first round of the one that compiles is drawn."""
     machine = lab.boot(lab.program(SERIES), lab.guest())
     path = os.path.join(lab.folder, "stream")
@@ -119,7 +119,7 @@ def run(lab, seconds, rounds, picture=None):
         for number in range(rounds):
             lab.say(f"{name}, round {number + 1} of {rounds}")
             results[name].append(migrate(machine, path, seconds))
-            if picture and name == "compile-like" and number == 0:
+            if name == "compile-like" and number == 0:
                 inspector.draw(path, picture)
             os.unlink(path)
             machine.check_guest()

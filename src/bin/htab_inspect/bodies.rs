@@ -93,7 +93,8 @@ pub struct History {
     /// Entries with bit 0x40, which is nobody's data.
     pub private_bits: u64,
     pub replay: Replay,
-    last_index: u32,
+    /// The slot behind the last record's.
+    told_up_to: u64,
 }
 
 /// All bodies of a file.
@@ -171,7 +172,7 @@ impl History {
             demoted: 0,
             private_bits: 0,
             replay: Replay::new(order),
-            last_index: 0,
+            told_up_to: 0,
         }
     }
 
@@ -191,10 +192,10 @@ impl History {
     }
 
     fn count(&mut self, run: Extent, part: Part) {
-        if self.passes.is_empty() || run.index < self.last_index {
+        if self.passes.is_empty() || u64::from(run.index) < self.told_up_to {
             self.passes.push(Pass::default());
         }
-        self.last_index = run.index;
+        self.told_up_to = run.end();
         if self.passes.len() > 1 {
             self.replay.tell_again(run);
         }

@@ -260,6 +260,9 @@ fn bodies_alone_are_read_too() {
     let bytes = [size(), records(&[(0, 2, 0)]), records(&[(1, 1, 0)])].concat();
     let (stream, bodies) = good(&bytes);
     assert!(stream.is_none());
+    // The second record is of a slot that the first has told.
+    assert_eq!(bodies.table.unwrap().passes.len(), 2);
+    let (_, bodies) = good(&[size(), records(&[(0, 2, 0), (2, 1, 3)]), records(&[(6, 1, 0)])].concat());
     assert_eq!(bodies.table.unwrap().passes.len(), 1);
     let (_, bodies) = good(&[&bytes[..], &size(), &records(&[(7, 1, 0)])].concat());
     assert_eq!((bodies.replaced, bodies.replaced_bytes), (1, 2 * 8 + 3 * 16));
