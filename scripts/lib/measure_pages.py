@@ -220,7 +220,9 @@ time.
 ## How much changes
 
 Slots that later passes told, entries and invalidations, while RAM went out. A slot that changes twice between two
-sweeps is told once.
+sweeps is told once, so that fewer sweeps tell of fewer changes; QEMU sweeps when RAM, which comes first, leaves room.
+Take the rates for their order only: two runs on one day differed by a factor of two for the compile-like guest and of
+ten for the hog.
 
 {changes(result)}
 ## How records are cut
