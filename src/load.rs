@@ -51,24 +51,40 @@ pub fn load(
 }
 
 fn load_records(host: &dyn Host, body: &mut BodyReader<'_>, report: &mut LoadReport) -> Result<(), Error> {
+    let open = |place, run| open_sink(host, place, run);
+    read_records(body, open, |sink, batch| load_batch(batch, sink.as_mut(), report))
+}
+
+/// Reads the records of a body, up to the one that ends it, and hands them on in batches.
+///
+/// `open` is called for the first record: it says how large the table is, and what `take` is to get with each batch.
+///
+/// # Errors
+/// A failed stream, a record outside the table, and what `open` and `take` fail with.
+pub fn read_records<T>(
+    body: &mut BodyReader<'_>,
+    open: impl FnOnce(Place, Extent) -> Result<(Order, T), Error>,
+    mut take: impl FnMut(&mut T, &mut Batch) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut batch = Batch::default();
     body.first_header(batch.first_header())?;
     let first = batch.header();
     if first == StreamHeader::END {
         return Ok(());
     }
-    let (order, mut sink) = open_sink(host, body.place(), first.0)?;
+    let (order, mut to) = open(body.place(), first.0)?;
     loop {
         let header = batch.header();
         if header == StreamHeader::END {
-            return load_batch(&mut batch, sink.as_mut(), report);
+            return take(&mut to, &mut batch);
         }
         let StreamHeader(run) = header;
         if !run.fits(order) {
             return Err(Error::OutOfTable(body.place(), run, order));
         }
         if batch.is_full(run) {
-            load_batch(&mut batch, sink.as_mut(), report)?;
+            take(&mut to, &mut batch)?;
+            batch.clear();
         }
         body.record(run, batch.room(run)?)?;
         batch.push(run)?;
@@ -79,9 +95,7 @@ fn load_batch(batch: &mut Batch, sink: &mut dyn Sink, report: &mut LoadReport) -
     batch.records().iter().for_each(|record| report.tally.count(record.run));
     report.crc.update(batch.bytes());
     report.demoted += batch.scrub()?;
-    sink.load(batch)?;
-    batch.clear();
-    Ok(())
+    sink.load(batch)
 }
 
 fn open_sink(host: &dyn Host, place: Place, run: Extent) -> Result<(Order, Box<dyn Sink>), Error> {

@@ -4,6 +4,7 @@
 import re
 
 import hpt
+import stream
 from lab import LEAST_VALID
 from machine import GuestFailure, TestFailure
 
@@ -23,21 +24,26 @@ def pass_of(told):
 
 
 def print_pass(name, told):
+    # A character for each doubling: the first pass has thousands of times what later ones have.
+    bar = "#" * told["bytes"].bit_length()
     print(
         f"  {name:16} {told['valid']:10,} {told['invalid']:12,} {told['records']:10,} {told['bytes']:12,}"
-        f" {told['seconds'] * 1000:9.1f} ms"
+        f" {told['seconds'] * 1000:9.1f} ms  {bar}".rstrip()
     )
 
 
-def migrate(lab, guest, source_program, destination_program):
-    """A guest boots, works and migrates; what came out."""
+def migrate(lab, guest, source_program, destination_program, keep=None):
+    """A guest boots, works and migrates; what came out. The stream is kept in a file of that name."""
     step(f"booting Linux {lab.guest_kernel} in a pseries machine with a hash table ({lab.accel})")
     source = lab.boot(source_program, guest)
     step(f"migrating it live, {source_program} to {destination_program}, while it forks, maps and writes files")
     destination = lab.machine(destination_program, guest, incoming=True)
-    source.start_migration(destination.incoming)
+    wire = stream.Tap(f"{keep}.tap", destination.incoming) if keep else None
+    source.start_migration(wire.uri if wire else destination.incoming)
     info = source.wait_migration("completed")
     destination.wait_status("paused")
+    if wire:
+        wire.save(keep)
     step(f"comparing the two tables, read {lab.tables_read}")
     before = source.hpt()
     found = hpt.compare(before, destination.hpt())
@@ -93,7 +99,7 @@ def report(result):
     print(f"  goes on    {goes_on}, {result['guest_checks']:,} checks of its memory so far\n")
     if result["passes"]:
         print("Sent by the library")
-        print(f"  {'':16} {'entries':>10} {'invalid':>12} {'records':>10} {'bytes':>12} {'time':>12}")
+        print(f"  {'':16} {'entries':>10} {'invalid':>12} {'records':>10} {'bytes':>12} {'time':>12}  twice the bytes, one # more")
         for number, told in enumerate(result["passes"]):
             print_pass("first pass" if number == 0 else f"later pass {number}", told)
         print_pass("while stopped", result["stopped"])

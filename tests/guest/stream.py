@@ -72,14 +72,14 @@ def sections(data):
 
 
 def passes(found):
-    """Slots told in each sweep over the table: it is another one where the index goes back."""
-    told, before = [], -1
+    """Slots told in each sweep over the table: it is another one where the slots go back."""
+    told, before = [], 0
     for section in found:
         for index, valid, invalid in section.records:
             if index < before or not told:
                 told.append(0)
             told[-1] += valid + invalid
-            before = index
+            before = index + valid + invalid
     return told
 
 
@@ -112,8 +112,18 @@ class Tap(Between):
                 self.data += piece
                 destination.sendall(piece)
 
-    def sections(self):
-        """The table's bodies, after the migration's end."""
+    def end(self):
+        """Waits for the migration's end."""
         self.join(30)
         self.server.close()
+
+    def sections(self):
+        """The table's bodies, after the migration's end."""
+        self.end()
         return sections(bytes(self.data))
+
+    def save(self, path):
+        """All that was heard, after the migration's end, as a file of that name."""
+        self.end()
+        with open(path, "wb") as file:
+            file.write(self.data)

@@ -2,7 +2,7 @@
 """All cases, in the order in which they run."""
 
 # pylint: disable-next=unused-import
-from cases import moving, forgotten, telling, saved, failing, changing, summed, broken, killed  # noqa: F401
+from cases import moving, forgotten, telling, saved, inspecting, failing, changing, summed, broken, killed  # noqa: F401
 from cases.registry import CASES
 
 __all__ = ["CASES"]

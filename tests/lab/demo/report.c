@@ -59,10 +59,21 @@ static double ms(uint64_t ns)
     return (double)ns / 1e6;
 }
 
+/* A character for each doubling: the first pass has thousands of times what later ones have. */
+static const char *bar_of(uint64_t bytes)
+{
+    static const char whole[] = "################################################################";
+    const char *bar = whole + sizeof whole - 1;
+    for (; bytes > 0; bytes /= 2) {
+        bar--;
+    }
+    return bar;
+}
+
 static void print_pass(const char *name, const struct SpaprHtabPass *pass)
 {
-    printf("  %-16s %10s %12s %10s %12s %9.1f ms\n", name, grouped(pass->valid), grouped(pass->invalid),
-           grouped(pass->records), grouped(pass->bytes), ms(pass->time_ns));
+    printf("  %-16s %10s %12s %10s %12s %9.1f ms  %s\n", name, grouped(pass->valid), grouped(pass->invalid),
+           grouped(pass->records), grouped(pass->bytes), ms(pass->time_ns), bar_of(pass->bytes));
 }
 
 static void print_guest(const struct outcome *outcome)
@@ -89,7 +100,8 @@ static void print_save(const struct outcome *outcome)
     const struct SpaprHtabPass *total = &saved->save_total;
     const struct SpaprHtabPass *first = &outcome->passes[0];
     printf("Saved while the guest ran, then stopped\n");
-    printf("  %-16s %10s %12s %10s %12s %12s\n", "", "entries", "invalid", "records", "bytes", "time");
+    printf("  %-16s %10s %12s %10s %12s %12s  %s\n", "", "entries", "invalid", "records", "bytes", "time",
+           "twice the bytes, one # more");
     for (uint64_t i = 0; i < saved->save_passes; i++) {
         char name[32];
         snprintf(name, sizeof name, i == 0 ? "first pass" : "later pass %" PRIu64, i);
