@@ -39,6 +39,13 @@ quietly() {
 	}
 }
 
+# take_turns NAME: one at a time from here on, until it is called again.
+take_turns() {
+	[[ -z ${turn:-} ]] || exec {turn}>&-
+	exec {turn}>"$1.lock"
+	flock "$turn"
+}
+
 # A newer meson than Debian 12's, in an environment of its own.
 need_meson() {
 	venv=$cache/venv
@@ -62,9 +69,10 @@ build_library() {
 	# Cargo and meson cannot share a folder between checkouts.
 	work=$cache/library/$(echo "$repo" | sha256sum | cut -c -12)
 	[[ $kvm == no ]] || work+=-ppc64le
+	mkdir -p "$work"
+	take_turns "$work"
 	library=$work/installed
 	say "building the library$([[ $kvm == no ]] || echo " for ppc64le")"
-	mkdir -p "$work"
 	# A subshell: the cross compiler's environment is not for what else is built.
 	(
 		[[ $kvm == no ]] || kvm_library_options
@@ -109,6 +117,8 @@ build_qemu() {
 		[[ $patched == no ]] || cat "$library/lib/libspapr_htab.a" "$library/include/spapr_htab.h"
 	} | sha256sum | cut -c -12)
 	program=$tree/programs/$key/qemu-system-ppc64
+	[[ ! -x $program ]] || return 0
+	take_turns "$build"
 	[[ ! -x $program ]] || return 0
 
 	if [[ ! -e $build/build.ninja || $(cat "$build/configured" 2>/dev/null) != "$configured" ]]; then
