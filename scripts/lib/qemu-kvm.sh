@@ -16,6 +16,8 @@ KVM_PACKAGES=(
 	libglib2.0-dev
 	libpcre2-8-0
 	libpcre2-dev
+	libseccomp-dev
+	libseccomp2
 	zlib1g
 	zlib1g-dev
 )
@@ -30,6 +32,7 @@ QEMU_CONFIGURE_KVM=(
 	--host-cc=gcc
 	--enable-fdt=system
 	--enable-kvm
+	--enable-seccomp
 	--static
 	--disable-debug-info
 	--disable-docs
