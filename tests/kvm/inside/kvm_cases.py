@@ -226,6 +226,8 @@ def from_hash_to_radix(lab, series):
     machine = lab.boot(patched, lab.guest(append=""), mmu="Radix")
     destination, info = changing.reboot_into(lab, machine, patched, "Hash", f"{plain} disable_radix")
     lab.finish(machine, destination, info)
+    # Not for a case that wants the guest that its options tell of.
+    lab.drop_all()
 
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
