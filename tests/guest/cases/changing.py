@@ -25,7 +25,7 @@ def reboot_during(lab, series):
 
 
 def reboot_into(lab, machine, program, mmu, append):
-    """The guest reboots into that kind of MMU in the middle of a migration; the destination, held, and what came of it."""
+    """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
     destination = begin_slowly(lab, machine, program, 1 << 20)
     wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
     # What the firmware tells the kernel at its next start.
@@ -68,7 +68,7 @@ def resize(machine, order):
 
 
 def resize_in_migrations(lab, guest, patched, unpatched):
-    """The guest makes its table larger while it is migrated, and smaller again; the order that it began and ends with."""
+    """The guest makes its table larger while it is migrated, and smaller again; the order it began and ends with."""
     machine = lab.boot(patched, guest)
     order = None
     for program, change in ((patched, 1), (unpatched, -1)):
