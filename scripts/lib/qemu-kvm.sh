@@ -65,8 +65,8 @@ kvm_environment() {
 	export PKG_CONFIG_LIBDIR=$1/usr/lib/$KVM_TRIPLET/pkgconfig:$1/usr/share/pkgconfig:$1/spapr-htab/lib/pkgconfig
 }
 
-# kvm_options FOLDER: leaves what makes a program with the libraries of that root in $options, $devices and $packages. -B,
-# because meson asks the compiler where it looks for static libraries; libfdt has no file for pkg-config.
+# kvm_options FOLDER: leaves what makes a program with the libraries of that root in $options, $devices and $packages.
+# -B, because meson asks the compiler where it looks for static libraries; libfdt has no file for pkg-config.
 kvm_options() {
 	local wanted=("${KVM_PACKAGES[@]}")
 	devices=(PSERIES)
