@@ -3,7 +3,7 @@
 #
 # Builds QEMU, and the library as it installs it. Sourced by scripts/qemu after qemu-source.sh.
 
-: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}" "${sanitizers:?}"
+: "${repo:?}" "${cache:?}" "${patched:?}" "${kvm:?}" "${emulator:?}" "${sanitizers:?}"
 
 # What QEMU 10.x asks of meson; older series build with it, too.
 MESON_WANTED='meson>=1.5,<1.9'
@@ -21,6 +21,22 @@ QEMU_CONFIGURE=(
 	--disable-werror
 )
 
+# A KVM host's emulator is powernv alone, so that it is there in half the time.
+QEMU_CONFIGURE_EMULATOR=(
+	--without-default-devices
+	--with-devices-ppc64=spapr-htab
+	--disable-debug-info
+)
+EMULATOR_DEVICES=(ACPI I2C POWERNV SMBUS)
+
+# With these the compilers take twice as long, and nobody runs another machine with them.
+QEMU_CONFIGURE_SANITIZERS=(
+	--without-default-devices
+	--with-devices-ppc64=spapr-htab
+	--enable-asan
+	--enable-ubsan
+)
+
 # quietly LOG COMMAND…: shows the log's end if the command fails.
 quietly() {
 	local log=$1
@@ -29,6 +45,13 @@ quietly() {
 		tail -n 40 "$log" >&2
 		die 70 "failed: $* (the whole log is $log)"
 	}
+}
+
+# take_turns NAME: one at a time from here on, until it is called again.
+take_turns() {
+	[[ -z ${turn:-} ]] || exec {turn}>&-
+	exec {turn}>"$1.lock"
+	flock "$turn"
 }
 
 # A newer meson than Debian 12's, in an environment of its own.
@@ -54,9 +77,10 @@ build_library() {
 	# Cargo and meson cannot share a folder between checkouts.
 	work=$cache/library/$(echo "$repo" | sha256sum | cut -c -12)
 	[[ $kvm == no ]] || work+=-ppc64le
+	mkdir -p "$work"
+	take_turns "$work"
 	library=$work/installed
 	say "building the library$([[ $kvm == no ]] || echo " for ppc64le")"
-	mkdir -p "$work"
 	# A subshell: the cross compiler's environment is not for what else is built.
 	(
 		[[ $kvm == no ]] || kvm_library_options
@@ -66,53 +90,68 @@ build_library() {
 	) || exit
 }
 
-# pseries_alone: adds to the array $options that no other machine is built.
-pseries_alone() {
-	: "${tree:?}" "${series:?}"
-	local devices=$tree/configs/devices/ppc64-softmmu/spapr-htab.mak
-	echo "CONFIG_PSERIES=y" >"$devices"
-	# In 7.2 the machine takes USB and NVDIMM for granted.
-	[[ $series != 7.2 ]] || printf 'CONFIG_%s=y\n' NVDIMM USB_OHCI_PCI >>"$devices"
-	options+=(--without-default-devices --with-devices-ppc64=spapr-htab)
+# pseries_devices: leaves what the one machine is made of in $devices.
+pseries_devices() {
+	: "${series:?}"
+	devices=(PSERIES)
+	# 7.2's takes USB and NVDIMM for granted.
+	[[ $series != 7.2 ]] || devices+=(NVDIMM USB_OHCI_PCI)
+}
+
+# qemu_options BUILD: leaves what configure is told in the array $options; the devices, unless all are built, in
+# $devices; and the folder of the host's packages, if they are not the machine's, in $packages.
+qemu_options() {
+	options=() devices=() packages=""
+	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
+	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
+		options+=(--python="$venv/bin/python3")
+	else
+		options+=(--meson="$venv/bin/meson")
+	fi
+	[[ $patched == no ]] || options+=(--enable-spapr-htab)
+	if [[ $kvm == yes ]]; then
+		kvm_options "$1-root"
+		return
+	fi
+	options+=("${QEMU_CONFIGURE[@]}" --cc="ccache gcc")
+	if [[ $emulator == yes ]]; then
+		options+=("${QEMU_CONFIGURE_EMULATOR[@]}")
+		devices=("${EMULATOR_DEVICES[@]}")
+	fi
+	if [[ $sanitizers == yes ]]; then
+		options+=("${QEMU_CONFIGURE_SANITIZERS[@]}")
+		pseries_devices
+	fi
 }
 
 # build_qemu: builds $tree of QEMU $version; leaves the program's path in $program.
 build_qemu() {
 	: "${tree:?}" "${version:?}"
 	need_meson
-	local build=$tree/build key=plain options=() path=$venv/bin:$PATH place prefix
+	local build=$tree/build configured devices key options packages path=$venv/bin:$PATH place prefix
 	[[ $kvm == no ]] || build=$tree/build-kvm
 	[[ $sanitizers == no ]] || build=$tree/build-sanitizers
-	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
-	if [[ -e $tree/python/scripts/mkvenv.py ]]; then
-		options=(--python="$venv/bin/python3")
-	else
-		options=(--meson="$venv/bin/meson")
-	fi
-	if [[ $patched == yes ]]; then
-		key=$(cat "$library/lib/libspapr_htab.a" "$library/include/spapr_htab.h" | sha256sum | cut -c -12)
-		options+=(--enable-spapr-htab)
-	fi
-	[[ $kvm == no ]] || key+=-kvm
-	if [[ $sanitizers == yes ]]; then
-		key+=-sanitizers
-		# The compilers take twice as long, and nobody runs another machine with it.
-		options+=(--enable-asan --enable-ubsan)
-		pseries_alone
-	fi
+	qemu_options "$build"
+	configured=$(printf '%s\n' "${options[@]}" "${devices[@]}" "$packages")
+	key=$({
+		echo "$configured"
+		[[ $patched == no ]] || cat "$library/lib/libspapr_htab.a" "$library/include/spapr_htab.h"
+	} | sha256sum | cut -c -12)
 	program=$tree/programs/$key/qemu-system-ppc64
 	[[ ! -x $program ]] || return 0
+	take_turns "$build"
+	[[ ! -x $program ]] || return 0
 
+	if [[ ! -e $build/build.ninja || $(cat "$build/configured" 2>/dev/null) != "$configured" ]]; then
+		rm -rf "$build" "$build-root"
+	fi
 	# The build tree has the library at a place of its own, so that another checkout's leads to a new link only.
 	place=$build-library prefix=$build-library
 	export PKG_CONFIG_PATH=$place/lib/pkgconfig
 	if [[ $kvm == yes ]]; then
-		kvm_root "$build-root" "$build"
+		kvm_root "$build-root" "$packages"
 		kvm_environment "$build-root"
-		kvm_options "$build-root"
 		place=$build-root/spapr-htab prefix=/spapr-htab
-	else
-		options+=("${QEMU_CONFIGURE[@]}" --cc="ccache gcc")
 	fi
 	if [[ $patched == yes ]]; then
 		mkdir -p "$place"
@@ -124,14 +163,16 @@ build_qemu() {
 	fi
 	# Equal files of different trees are compiled once: the debugging information's folder is then another tree's.
 	export CCACHE_DIR=$cache/ccache CCACHE_BASEDIR=$tree CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=10G
-	if [[ ! -e $build/build.ninja ]]; then
+	if [[ ! -e $build ]]; then
 		say "configuring QEMU $version"
-		rm -rf "$build"
 		mkdir -p "$build"
+		[[ ${#devices[@]} -eq 0 ]] ||
+			printf 'CONFIG_%s=y\n' "${devices[@]}" >"$tree/configs/devices/ppc64-softmmu/spapr-htab.mak"
 		(
 			cd "$build" || exit
 			PATH=$path quietly "$build/configure.log" ../configure "${options[@]}"
 		)
+		echo "$configured" >"$build/configured"
 	fi
 	say "building QEMU $version (the first time takes ten minutes or so; $build/build.log)"
 	PATH=$path quietly "$build/build.log" \

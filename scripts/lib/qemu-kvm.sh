@@ -16,18 +16,23 @@ KVM_PACKAGES=(
 	libglib2.0-dev
 	libpcre2-8-0
 	libpcre2-dev
+	libseccomp-dev
+	libseccomp2
 	zlib1g
 	zlib1g-dev
 )
 
 QEMU_CONFIGURE_KVM=(
 	--target-list=ppc64-softmmu
+	--without-default-devices
 	--without-default-features
+	--with-devices-ppc64=spapr-htab
 	--cpu=ppc64le
 	--cross-prefix="$KVM_TRIPLET-"
 	--host-cc=gcc
 	--enable-fdt=system
 	--enable-kvm
+	--enable-seccomp
 	--static
 	--disable-debug-info
 	--disable-docs
@@ -46,17 +51,11 @@ kvm_library_options() {
 	setup+=(--cross-file "$repo/scripts/lib/ppc64le.cross")
 }
 
-# kvm_root FOLDER BUILD: a root with Debian's libraries, in which the library has a place, too. What was built with other
-# packages goes.
+# kvm_root FOLDER PACKAGES: a root with Debian's libraries, in which the library has a place, too.
 kvm_root() {
-	local packages wanted=("${KVM_PACKAGES[@]}")
-	# Newer ones do without.
-	[[ $series != 7.2 ]] || wanted+=(libpixman-1-0 libpixman-1-dev)
-	packages=$("$repo/scripts/lab" packages sysroot "${wanted[@]}") || exit
-	[[ $(cat "$1/packages" 2>/dev/null) != "$packages" ]] || return 0
-	rm -rf "$1" "$1.new" "$2"
-	cp -al "$packages" "$1.new"
-	echo "$packages" >"$1.new/packages"
+	[[ ! -d $1 ]] || return 0
+	rm -rf "$1.new"
+	cp -al "$2" "$1.new"
 	mv -T "$1.new" "$1"
 }
 
@@ -66,10 +65,14 @@ kvm_environment() {
 	export PKG_CONFIG_LIBDIR=$1/usr/lib/$KVM_TRIPLET/pkgconfig:$1/usr/share/pkgconfig:$1/spapr-htab/lib/pkgconfig
 }
 
-# kvm_options FOLDER: leaves what configure is told of that root in the array $options. -B, because meson asks the
-# compiler where it looks for static libraries; libfdt has no file for pkg-config.
+# kvm_options FOLDER: leaves what makes a program with the libraries of that root in $options, $devices and $packages.
+# -B, because meson asks the compiler where it looks for static libraries; libfdt has no file for pkg-config.
 kvm_options() {
-	pseries_alone
+	local wanted=("${KVM_PACKAGES[@]}")
+	pseries_devices
+	# Newer ones do without.
+	[[ $series != 7.2 ]] || wanted+=(libpixman-1-0 libpixman-1-dev)
+	packages=$("$repo/scripts/lab" packages sysroot "${wanted[@]}") || exit
 	options+=("${QEMU_CONFIGURE_KVM[@]}")
 	options+=(--cc="ccache $KVM_TRIPLET-gcc -B$1/usr/lib/$KVM_TRIPLET/ -idirafter $1/usr/include")
 }

@@ -105,6 +105,9 @@ class Lab:
         self.rows.append(row)
         print("  " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
+    def tap(self, destination):
+        return stream.Tap(os.path.join(self.folder, f"{destination.name}.tap"), destination.incoming)
+
     def check_tables(self, source, destination, allow_r_and_c=False):
         """The two processes' tables, both held, entry by entry."""
         found = hpt.compare(source.hpt(), destination.hpt())
@@ -164,6 +167,7 @@ class Lab:
             stats = source.query()
             if not stats["save-passes"]:
                 raise TestFailure("the library saved nothing")
+            row["stopped"] = stats["save-stopped"]["valid"] + stats["save-stopped"]["invalid"]
             row["stopped_us"] = stats["save-stopped"]["time-ns"] // 1000
         if heard:
             if source.rust:
@@ -189,7 +193,7 @@ class Lab:
         With a tap, what the table's sections hold is counted on the wire.
         """
         destination = self.machine(program, source.guest, rust=rust, incoming=True)
-        wire = stream.Tap(os.path.join(self.folder, f"{destination.name}.tap"), destination.incoming) if tap else None
+        wire = self.tap(destination) if tap else None
         source.start_migration(wire.uri if wire else destination.incoming, **options)
         try:
             info = source.wait_migration("completed")

@@ -24,32 +24,38 @@ def reboot_during(lab, series):
     lab.finish(machine, destination, info)
 
 
+def reboot_into(lab, machine, program, mmu, append):
+    """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
+    destination = begin_slowly(lab, machine, program, 1 << 20)
+    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+    # What the firmware tells the kernel at its next start.
+    machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
+    ups = machine.console().count(b"MMU")
+    machine.type("reboot -f")
+    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+    machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
+    if mmu == "Hash":
+        # The size of a table that the destination has not heard of at the stop cannot be sent: the migration would fail.
+        machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
+        wait_for(machine, "the new size", lambda: machine.query()["save-order"])
+    end_quickly(machine)
+    info = machine.wait_migration("completed")
+    destination.wait_status("paused")
+    if mmu == "Radix" and (machine.hpt() or destination.hpt()):
+        raise TestFailure("a radix guest has a hash table")
+    return destination, info
+
+
 @case
 def from_hash_to_radix(lab, series):
     """The guest reboots into the other kind of MMU while it is migrated, there and back."""
     patched, unpatched = lab.program(series), lab.program(series, False)
     machine = lab.boot(patched, lab.guest(cpu="POWER9", append="disable_radix"))
     for program, mmu, append in ((patched, "Radix", ""), (patched, "Hash", "disable_radix"), (unpatched, "Radix", "")):
-        destination = begin_slowly(lab, machine, program, 1 << 20)
-        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-        # What the firmware tells the kernel at its next start.
-        machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
-        ups = machine.console().count(b"MMU")
-        machine.type("reboot -f")
-        wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
-        machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
-        if mmu == "Hash":
-            # The size of a table that the destination has not heard of at the stop cannot be sent: the migration would fail.
-            machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
-            wait_for(machine, "the new size", lambda: machine.query()["save-order"])
-        end_quickly(machine)
-        info = machine.wait_migration("completed")
-        destination.wait_status("paused")
+        destination, info = reboot_into(lab, machine, program, mmu, append)
         if mmu == "Hash":
             machine = lab.finish(machine, destination, info)
             continue
-        if machine.hpt() or destination.hpt():
-            raise TestFailure("a radix guest has a hash table")
         destination.go_on(machine)
         destination.wait_ticks(2)
         lab.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
@@ -61,17 +67,28 @@ def resize(machine, order):
     machine.type(f"echo {order} >/sys/kernel/debug/powerpc/hpt_order; cat /sys/kernel/debug/powerpc/hpt_order")
 
 
-def resize_in_mid_migration(lab, machine, program, wanted):
-    """To a table of another order; the destination, running."""
+def resize_in_mid_migration(lab, machine, program, change):
+    """To a table so many orders larger; the destination, running, and the new order."""
     destination = begin_slowly(lab, machine, program)
-    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-    resize(machine, wanted)
-    wait_for(machine, "the resize", lambda: machine.query()["save-order"] == wanted)
+    wait_for(machine, "the table's size", lambda: machine.query()["save-order"])
+    before = machine.query()["save-order"]
+    order = before + change
+    resize(machine, order)
+    wait_for(machine, "the resize", lambda: machine.query()["save-order"] == order)
     end_quickly(machine)
     info = machine.wait_migration("completed")
-    if len(destination.hpt()) != 1 << wanted:
-        raise TestFailure(f"the destination's table has {len(destination.hpt())} bytes, not 2^{wanted}")
-    return lab.finish(machine, destination, info)
+    machine = lab.finish(machine, destination, info)
+    lab.note(resized=f"{before} to {order}")
+    return machine, order
+
+
+def resize_in_migrations(lab, guest, patched, unpatched):
+    """The guest makes its table larger while it is migrated, and smaller again; the order it began and ends with."""
+    machine, larger = resize_in_mid_migration(lab, lab.boot(patched, guest), patched, 1)
+    _, order = resize_in_mid_migration(lab, machine, unpatched, -1)
+    if order != larger - 1:
+        raise TestFailure(f"the table arrived with order {order + 1}, not {larger}")
+    return order
 
 
 @case
@@ -79,17 +96,11 @@ def resize_during(lab, series):
     """The guest resizes its table while it is migrated. QEMU's own code never sends the new size and fails."""
     patched, unpatched = lab.program(series), lab.program(series, False)
     guest = lab.guest(machine="pseries,resize-hpt=enabled")
-    machine = lab.boot(patched, guest)
-    order = 23
-    for program, wanted in ((patched, 24), (unpatched, 23)):
-        machine = resize_in_mid_migration(lab, machine, program, wanted)
-        lab.note(resized=f"{order} to {wanted}")
-        order = wanted
-
+    order = resize_in_migrations(lab, guest, patched, unpatched)
     own = lab.boot(patched, guest, rust=False)
     destination = begin_slowly(lab, own, patched, rust=False)
     wait_for(own, "a second round", lambda: own.migration().get("ram", {}).get("dirty-sync-count", 0) >= 2)
-    resize(own, 24)
+    resize(own, order + 1)
     end_quickly(own)
     own.wait_migration("failed")
     said = re.findall(r"htab_load\(\).*", destination.said())
