@@ -246,7 +246,7 @@ int spapr_htab_save_setup(struct SpaprHtab *handle,
 // no read; without a bound, or while the VM is told to be stopped, it waits for more as long as the bound is.
 //
 // Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
-// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
+// host's from `put`, the kernel's, -EIO if the kernel's records make no sense, -ENOMEM. Called with or without QEMU's BQL; not
 // at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
 int spapr_htab_save_iterate(struct SpaprHtab *handle,
                             void *stream,
@@ -315,7 +315,7 @@ int spapr_htab_resume(struct SpaprHtab *handle);
 //
 // Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
 // one, or an entry that the kernel does not take; -EIO for a stream that ended early or an entry that the kernel
-// refuses; -EBUSY if vCPUs run; the host's errors. After a failure the table is not to be used; the record that was
+// refuses; -EBUSY if vCPUs run; -ENOMEM; the host's errors. After a failure the table is not to be used; the record that was
 // refused was not loaded, and no fd is left open.
 int spapr_htab_load(struct SpaprHtab *handle,
                     void *stream,

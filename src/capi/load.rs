@@ -15,7 +15,7 @@ use libc::{c_int, c_void};
 ///
 /// Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
 /// one, or an entry that the kernel does not take; -EIO for a stream that ended early or an entry that the kernel
-/// refuses; -EBUSY if vCPUs run; the host's errors. After a failure the table is not to be used; the record that was
+/// refuses; -EBUSY if vCPUs run; -ENOMEM; the host's errors. After a failure the table is not to be used; the record that was
 /// refused was not loaded, and no fd is left open.
 ///
 /// # Safety

@@ -36,7 +36,7 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 /// no read; without a bound, or while the VM is told to be stopped, it waits for more as long as the bound is.
 ///
 /// Returns 0 if there may be more, 1 if the last sweep of the whole table found nothing, or -errno: -EINVAL before setup, the
-/// host's from `put`, the kernel's, -EIO if the kernel's records make no sense. Called with or without QEMU's BQL; not
+/// host's from `put`, the kernel's, -EIO if the kernel's records make no sense, -ENOMEM. Called with or without QEMU's BQL; not
 /// at the same time as the other save functions (one waits for the other; -EDEADLK on the same thread).
 ///
 /// # Safety
