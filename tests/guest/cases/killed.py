@@ -5,7 +5,7 @@ import os
 import signal
 
 import loaded
-from cases.broken import MODES, begin_through, go_on, passed_through, who_refused, whole
+from cases.broken import MODES, begin_through, go_on, passed_through, reason, who_refused, whole
 from cases.registry import case
 from machine import TestFailure
 from striking import ENTRIES, FIRST, LATER, OPENING, SIZE, STOP, Strike
@@ -34,12 +34,12 @@ def destination_killed(lab, series):
         end, proxy, destination = passed_through(lab, machine, kill_at(place), MODES[place[0]])
         if not proxy.struck or destination.process.wait() != -signal.SIGKILL:
             raise TestFailure(f"the destination was not killed in {place}")
-        if end["status"] != "failed" or not end.get("error-desc"):
+        if end["status"] != "failed":
             raise TestFailure(f"the destination was killed in {place}, and query-migrate says {end}")
         go_on(machine)
         machine.wait_ticks(2)
         whole(lab, machine)
-        lab.note(killed="destination", phase=place[0], error=end["error-desc"])
+        lab.note(killed="destination", phase=place[0], error=reason(machine, end))
     end, _, destination = passed_through(lab, machine)
     destination.wait_status("paused")
     lab.drop(destination)
