@@ -204,8 +204,8 @@ def calls_counted(lab, series):
 
 
 def resize_during(lab, series):
-    """The guest resizes its table while it is migrated. Not with QEMU's own code: it goes on reading the table that the
-    kernel then frees, and the host's kernel falls over (6.1).
+    """The guest resizes its table while it is migrated. Not with QEMU's own code: it goes on reading while the kernel
+    replaces the table, and the host's kernel may fall over (docs/guests-kvm.md).
     """
     guest = lab.guest(machine="pseries,resize-hpt=enabled")
     changing.resize_in_migrations(lab, guest, lab.program(series), lab.program(series, False))
