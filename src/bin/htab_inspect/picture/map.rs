@@ -7,6 +7,8 @@ use std::fmt::Write;
 use svg::node::element::{Group, Path, Rectangle};
 
 const LEVELS: usize = 5;
+/// Beyond this, both ends of five ranges would not fit side by side.
+const MOST_IN_RANGES: u64 = 9999;
 
 /// The table in cells of equal size, each the darker the more there is in it.
 pub struct Map<'a> {
@@ -80,10 +82,10 @@ impl Map<'_> {
         for (level, colour) in (1..).zip(self.colours) {
             let counts = || self.cells.iter().copied().filter(|&cell| level_of(cell, most) == level);
             let (Some(least), Some(last)) = (counts().min(), counts().max()) else { continue };
-            let range = if least == last {
-                grouped(least)
-            } else {
-                format!("{}–{}", grouped(least), grouped(last))
+            let range = match least {
+                _ if least == last => grouped(least),
+                _ if most > MOST_IN_RANGES => format!("to {}", grouped(last)),
+                _ => format!("{least}–{last}"),
             };
             let range = if last == most { format!("{range} {}", self.unit) } else { range };
             legend = legend.add(filled(at, y, 12.0, 12.0, colour)).add(words(
@@ -93,7 +95,7 @@ impl Map<'_> {
                 FAINT,
                 &range,
             ));
-            at += 34.0 + 6.5 * range.len() as f64;
+            at += 30.0 + 6.0 * range.chars().count() as f64;
         }
         legend
     }
