@@ -194,7 +194,8 @@ in the process that sent it, slot by slot, and its CRC-32 against the library's.
     scripts/measure --docs           docs/measurements.json to this page
 
 {result["when"]}: Linux {result["guest_kernel"]} (64 KiB pages) with a hash MMU, `-M pseries
--cpu POWER8 -smp 1 -m 1G`, QEMU {result["qemu"]} with our series, TCG, {result["cores"]} cores, load average {average}. Each workload was
+-cpu POWER8 -smp 1 -m 1G`, QEMU {result["qemu"]} with our series, TCG, {result["cores"]} cores, load average
+{average}. Each workload was
 migrated {rounds} times, to a file at 8 MiB/s until RAM was nearly through, then as fast as it would go. Figures are
 medians, with the least and the most in brackets.
 
@@ -215,7 +216,7 @@ MiB mapped, written in no order and let go of, again and again.
 {tables_at_rest(result)}
 Order 23, 524,288 slots in 65,536 groups of 8. Nearly all entries are the kernel's own bolted linear mapping, an
 entry for each 64 KiB of RAM: a row of groups, one entry each. What processes do adds little to that at any one
-time.
+time, the hog aside.
 
 ## How much changes
 
@@ -258,8 +259,8 @@ Runs of entries would have to be longer than two to pay for a record's 8 bytes, 
 be {change(result, "first_pass", indexed)} with indices, later ones {change(result, "later_passes", indexed)} with
 invalid slots as entries of zeros and {change(result, "later_passes", indexed_shortest)} with a mark. So run lengths
 are not what suits guests' tables best. What they cost is 4 bytes an entry: 64 MB for a guest of 1 TiB in 64 KiB
-pages, 0.05 s of a 10 Gb/s link, once, while the guest runs; and in later passes some kilobytes a sweep. That is no
-reason for another version of the format.
+pages, 0.05 s of a 10 Gb/s link, once, while the guest runs; and in later passes at most some tens of kilobytes a
+sweep. That is no reason for another version of the format.
 
 ## A 16 MiB table against 30 ms of downtime
 

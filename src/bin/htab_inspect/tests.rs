@@ -256,6 +256,14 @@ fn a_device_before_the_tables_end_needs_a_file() {
 }
 
 #[test]
+fn what_stands_before_a_stream_is_skipped_and_counted() {
+    let whole = migration(Some(DESCRIPTION));
+    let (_, bodies, fault) = crate::read(&mut Input::of(&[b"a header", &whole[..]].concat()), 8);
+    assert_eq!(fault, None);
+    assert_eq!(bodies.sections[0].offset, good(&whole).1.sections[0].offset + 8);
+}
+
+#[test]
 fn bodies_alone_are_read_too() {
     let bytes = [size(), records(&[(0, 2, 0)]), records(&[(1, 1, 0)])].concat();
     let (stream, bodies) = good(&bytes);
