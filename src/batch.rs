@@ -77,7 +77,9 @@ impl Batch {
     /// Whether the records should go before this one is read.
     #[must_use]
     pub fn is_full(&self, next: Extent) -> bool {
-        (self.records.len() >= FULL_RECORDS || self.len >= FULL_BYTES) && self.last.join(next).is_none()
+        // Records of no slots could join for ever.
+        let joins = next.end() > u64::from(next.index) && self.last.join(next).is_some();
+        (self.records.len() >= FULL_RECORDS || self.len >= FULL_BYTES) && !joins
     }
 
     /// Where the entries of the record go whose header this is, and the header after them.
@@ -297,5 +299,16 @@ mod tests {
             most = most.max(batch.bytes().len());
         }
         assert!(most <= 2 << 20, "{most} bytes");
+    }
+
+    #[test]
+    fn records_of_no_slots_do_not_pile_up() {
+        let run = Extent { index: 5, n_valid: 0, n_invalid: 0 };
+        let mut batch = Batch::default();
+        while !batch.is_full(run) {
+            batch.room(run).expect("memory");
+            batch.push(run).expect("memory");
+            assert!(batch.records().len() <= FULL_RECORDS);
+        }
     }
 }
