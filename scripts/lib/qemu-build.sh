@@ -101,6 +101,7 @@ pseries_devices() {
 # qemu_options BUILD: leaves what configure is told in the array $options; the devices, unless all are built, in
 # $devices; and the folder of the host's packages, if they are not the machine's, in $packages.
 qemu_options() {
+	: "${tree:?}"
 	options=() devices=() packages=""
 	# QEMU 8.1 began to make a Python environment of its own; older ones take any meson.
 	if [[ -e $tree/python/scripts/mkvenv.py ]]; then

@@ -72,6 +72,7 @@ kvm_options() {
 	pseries_devices
 	# Newer ones do without.
 	[[ $series != 7.2 ]] || wanted+=(libpixman-1-0 libpixman-1-dev)
+	# shellcheck disable=SC2034 # qemu-build.sh makes the root from it
 	packages=$("$repo/scripts/lab" packages sysroot "${wanted[@]}") || exit
 	options+=("${QEMU_CONFIGURE_KVM[@]}")
 	options+=(--cc="ccache $KVM_TRIPLET-gcc -B$1/usr/lib/$KVM_TRIPLET/ -idirafter $1/usr/include")
