@@ -187,7 +187,7 @@ impl History {
             self.private_bits += entries.chunks_exact(HPTE_BYTES).filter(marked).count() as u64;
         }
         self.crc.update(batch.bytes());
-        self.demoted += batch.scrub();
+        self.demoted += batch.scrub()?;
         self.replay.load(batch)
     }
 
