@@ -87,7 +87,7 @@ def go_on(machine):
 
 
 def reason(machine, end):
-    """What query-migrate says of a failure. In 7.2 QEMU's core keeps nothing of one that the return path tells it of."""
+    """What query-migrate says of a failure. In 7.2 the core keeps nothing of one that the return path tells it of."""
     if not end.get("error-desc") and machine.program.series != "7.2":
         raise TestFailure("query-migrate says no reason")
     return end.get("error-desc")
