@@ -113,7 +113,7 @@ static void no_thread_between_migrations(void **state)
 
 static void the_queue_is_bounded(void **state)
 {
-    struct guest *guest = guest_ahead(20, 100000);
+    struct guest *guest = guest_ahead(20, 200000);
     struct buffer stream = {0};
     uint64_t bytes;
 
@@ -125,7 +125,7 @@ static void the_queue_is_bounded(void **state)
         usleep(1000);
     }
     bytes = stats_of(guest).save_queue_bytes;
-    assert_in_range(bytes, 60000, 100000);
+    assert_in_range(bytes, 120000, 200000);
     assert_in_range(stats_of(guest).save_pending, bytes, (uint64_t)1 << 22);
     complete_and_load(guest, &stream);
     guest_free(guest);

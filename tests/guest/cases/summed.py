@@ -69,15 +69,18 @@ def crc_with_whom(lab, series):
 
 @case
 def crc_and_the_return_path(lab, series):
-    """What the source makes of a refusal: with the return path its guest goes on; without, it takes all as done."""
+    """What the source makes of a refusal: with the return path its guest goes on; without, it takes all as done.
+
+    Unless it is still sending when the destination ends (seen with 7.2): then it notices by itself.
+    """
     patched = lab.program(series)
     machine = lab.boot(patched, lab.guest(machine=WITH_CRC))
-    for return_path, wanted in ((True, "failed"), (False, "completed")):
+    for return_path, wanted in ((True, ["failed"]), (False, ["completed", "failed"])):
         end, _, destination = passed_through(lab, machine, FLIP, SOON, return_path=return_path)
-        if who_refused(destination) != "crc" or end["status"] != wanted:
+        if who_refused(destination) != "crc" or end["status"] not in wanted:
             raise TestFailure(f"{end}; {destination.said()}")
         status = machine.qmp("query-status")["status"]
-        if not return_path and status != "postmigrate":
+        if end["status"] == "completed" and status != "postmigrate":
             raise TestFailure(f"the source is {status}")
         lab.note(return_path=return_path, source=end["status"], error=end.get("error-desc"))
         lab.drop(destination)
