@@ -77,9 +77,11 @@ impl Batch {
     /// Whether the records should go before this one is read.
     #[must_use]
     pub fn is_full(&self, next: Extent) -> bool {
+        if self.records.len() < FULL_RECORDS && self.len < FULL_BYTES {
+            return false;
+        }
         // Records of no slots could join for ever.
-        let joins = next.end() > u64::from(next.index) && self.last.join(next).is_some();
-        (self.records.len() >= FULL_RECORDS || self.len >= FULL_BYTES) && !joins
+        next.end() == u64::from(next.index) || self.last.join(next).is_none()
     }
 
     /// Where the entries of the record go whose header this is, and the header after them.
@@ -105,13 +107,20 @@ impl Batch {
         Ok(())
     }
 
+    #[cold]
+    fn grow_records(&mut self) -> Result<(), Error> {
+        reserve(&mut self.records, 1, WHAT)
+    }
+
     /// The record's entries and the next header are there.
     ///
     /// # Errors
     /// [`Error::Memory`].
     #[inline]
     pub fn push(&mut self, run: Extent) -> Result<(), Error> {
-        reserve(&mut self.records, 1, WHAT)?;
+        if self.records.len() == self.records.capacity() {
+            self.grow_records()?;
+        }
         let joined = self.last.join(run);
         self.touching |= joined.is_some();
         self.last = joined.unwrap_or(run);
