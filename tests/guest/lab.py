@@ -43,6 +43,8 @@ class Lab:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.folder = folder
         self.sanitizers = sanitizers
+        # A table larger than the machine's memory is refused, as it is without the sanitizer.
+        os.environ["ASAN_OPTIONS"] = "allocator_may_return_null=1:max_allocation_size_mb=4096"
         self.programs = {}
         self.files = None
         self.machines = []

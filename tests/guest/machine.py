@@ -21,6 +21,8 @@ TROUBLE = re.compile(
 )
 # What sanitizers report, and a panic of the library's.
 REPORT = re.compile(r"Sanitizer|runtime error|panicked|a bug in spapr-htab")
+# What QEMU and ASan print that is neither trouble nor a reason.
+CHATTER = ("TCG doesn't support requested feature", "WARNING: AddressSanitizer failed to allocate")
 
 
 class TestFailure(Exception):
@@ -100,9 +102,9 @@ class Machine:
             raise TestFailure(f"{program} did not start: {self.said()}") from error
 
     def said(self):
-        """What QEMU itself printed, but for its notes on TCG's lack of some capabilities."""
+        """What QEMU itself printed that matters."""
         with open(self.said_path, encoding="utf-8", errors="replace") as file:
-            return "".join(line for line in file if "TCG doesn't support requested feature" not in line).strip()
+            return "".join(line for line in file if not any(each in line for each in CHATTER)).strip()
 
     def kind(self):
         """The program, and ",off" if it was told to use QEMU's own code."""
