@@ -46,6 +46,11 @@ struct iovec; /* <sys/uio.h> */
 // all signals, and calls read_fd and no other callback.
 #define SPAPR_HTAB_READ_AHEAD 2
 
+// Flag of SpaprHtabHost: records for a table in the kernel may wait from one spapr_htab_load to the next, so that each system
+// call has as many as the kernel takes. Who sets it calls spapr_htab_load_finish when all sections have come, before the guest
+// runs and before the table or the load's figures are looked at.
+#define SPAPR_HTAB_GATHER 4
+
 // No thread reads ahead.
 #define SPAPR_HTAB_READER_NONE 0
 
@@ -98,7 +103,7 @@ typedef struct SpaprHtabHost {
     void *opaque;
     // The VM's KVM file descriptor, for KVM_PPC_GET_HTAB_FD; -1 if there is none. Stays the caller's.
     int vm_fd;
-    // SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD, both or 0.
+    // SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD and SPAPR_HTAB_GATHER, or 0.
     uint32_t flags;
     // Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
     // qemu_file_get_error.
@@ -171,7 +176,7 @@ typedef struct SpaprHtabStats {
     // What of it was told because lookups had taken the kernel's mark of the change; part of no pass, and without
     // a time of its own.
     struct SpaprHtabPass save_looked_up;
-    // All that was read since the table's size arrived.
+    // All that was loaded since the table's size arrived. What waits with SPAPR_HTAB_GATHER is not counted yet.
     struct SpaprHtabPass load_total;
     // Sections read since the table's size arrived, the one with the size included.
     uint64_t load_sections;
@@ -313,6 +318,8 @@ int spapr_htab_resume(struct SpaprHtab *handle);
 // announces none `table_free`, and one with records first `table`. The vCPUs are stopped. `get` may yield; other
 // functions may be called on the handle meanwhile, but not this one.
 //
+// With SPAPR_HTAB_GATHER what came for a table in the kernel may not be in it yet; spapr_htab_load_finish sees to that.
+//
 // Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
 // one, or an entry that the kernel does not take; -EIO for a stream that ended early or an entry that the kernel
 // refuses; -EBUSY if vCPUs run; -ENOMEM; the host's errors. After a failure the table is not to be used; the record that was
@@ -321,7 +328,16 @@ int spapr_htab_load(struct SpaprHtab *handle,
                     void *stream,
                     int version_id);
 
-// Ends an incoming migration, whatever became of it, and logs what was loaded. Fine without a load.
+// Loads what SPAPR_HTAB_GATHER let wait. To be called when all sections have come, before the guest runs; fine without
+// the flag, without a load, and again. Records that come after it do not wait.
+//
+// QEMU: the machine's post_load, as the core loads the machine after the tables' last sections. The vCPUs are stopped.
+//
+// Returns 0 or -errno, as spapr_htab_load for records that the kernel refuses; -EINVAL if the table was replaced meanwhile.
+int spapr_htab_load_finish(struct SpaprHtab *handle);
+
+// Ends an incoming migration, whatever became of it, and logs what was loaded. Fine without a load. What waits is not
+// loaded any more.
 //
 // Returns 0, or -EINVAL for a NULL handle.
 int spapr_htab_load_cleanup(struct SpaprHtab *handle);

@@ -61,10 +61,12 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Where the first header goes.
+    /// Where a body's first header goes: behind the records that there are.
     pub fn first_header(&mut self) -> &mut [u8] {
-        self.bytes.resize(LEAST_BYTES, 0);
-        &mut self.bytes[..HEADER_BYTES]
+        // A batch with records has had a header behind them before.
+        let len = self.bytes.len().max(LEAST_BYTES);
+        self.bytes.resize(len, 0);
+        &mut self.bytes[self.len..self.len + HEADER_BYTES]
     }
 
     /// The header behind the records.

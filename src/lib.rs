@@ -47,6 +47,7 @@ pub mod exports {
     pub use crate::capi::handle::spapr_htab_last_error;
     pub use crate::capi::load::spapr_htab_load;
     pub use crate::capi::load::spapr_htab_load_cleanup;
+    pub use crate::capi::load::spapr_htab_load_finish;
     pub use crate::capi::handle::spapr_htab_new;
     pub use crate::capi::stats::spapr_htab_pass;
     pub use crate::capi::save::spapr_htab_quiesce;

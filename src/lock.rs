@@ -36,6 +36,11 @@ pub struct Entered<'a, T> {
 }
 
 impl<T> Exclusive<T> {
+    /// With nobody inside.
+    pub fn new(state: T) -> Exclusive<T> {
+        Exclusive { state: Mutex::new(state), holder: AtomicUsize::new(0) }
+    }
+
     /// Waits for other threads.
     ///
     /// # Errors

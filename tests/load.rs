@@ -8,7 +8,7 @@ use htab_model::record::hpte;
 use htab_model::{Model, Vm};
 use proptest::prelude::*;
 use spapr_htab::error::Error;
-use spapr_htab::load::load;
+use spapr_htab::load::Loader;
 use spapr_htab::report::LoadReport;
 use std::sync::Arc;
 
@@ -37,17 +37,17 @@ fn kernel(order: u32) -> (Model, VmHost) {
 }
 
 fn into_kernel(host: &VmHost, bytes: &[u8]) -> Result<LoadReport, Error> {
-    let mut report = LoadReport::default();
+    let mut loader = Loader::default();
     let mut input = Input::new(bytes);
-    let result = load(host, &mut input, 1, &mut report);
+    let result = loader.load(host, &mut input, 1);
     assert_eq!(host.open_fds(), 0, "no fd stays open");
     assert!(result.is_err() || input.bytes.is_empty(), "a body is read to its end and no further");
-    result.map(|()| report)
+    result.map(|()| loader.report().clone())
 }
 
 fn into_memory(host: &MemoryHost, bytes: &[u8]) -> Result<LoadReport, Error> {
-    let mut report = LoadReport::default();
-    load(host, &mut Input::new(bytes), 1, &mut report).map(|()| report)
+    let mut loader = Loader::default();
+    loader.load(host, &mut Input::new(bytes), 1).map(|()| loader.report().clone())
 }
 
 /// Loads into both kinds of table; both refuse alike and have loaded nothing. Tells the sentence.
@@ -117,9 +117,8 @@ fn a_stream_that_ends_is_told_from_one_that_fails_and_from_an_end() {
 
 fn refused_cut(bytes: &[u8], then: Option<i32>) -> (i32, String) {
     let (_, host) = kernel(18);
-    let mut report = LoadReport::default();
     for most in [usize::MAX, 1] {
-        let result = load(&host, &mut Input { bytes, most, then }, 1, &mut report);
+        let result = Loader::default().load(&host, &mut Input { bytes, most, then }, 1);
         assert_eq!(host.open_fds(), 0);
         let error = result.expect_err("cut");
         if most == 1 {
@@ -148,8 +147,7 @@ fn records_without_a_table_are_refused() {
 fn other_versions_are_refused() {
     let (_, host) = kernel(18);
     for version in [-1, 0, 2, i32::MAX] {
-        let error =
-            load(&host, &mut Input::new(&[]), version, &mut LoadReport::default()).expect_err("version");
+        let error = Loader::default().load(&host, &mut Input::new(&[]), version).expect_err("version");
         assert_eq!(error, Error::Version(version));
     }
 }
@@ -289,9 +287,8 @@ proptest! {
         prop_assume!(bytes.get(..4).is_none_or(|head| head[3] < 22 || head != [0, 0, 0, head[3]]));
         let (model, host) = kernel(18);
         let memory = MemoryHost::new(18);
-        let mut report = LoadReport::default();
-        let one = load(&host, &mut Input::new(&bytes), 1, &mut report);
-        let other = load(&memory, &mut Input { bytes: &bytes, most, then: None }, 1, &mut LoadReport::default());
+        let one = Loader::default().load(&host, &mut Input::new(&bytes), 1);
+        let other = Loader::default().load(&memory, &mut Input { bytes: &bytes, most, then: None }, 1);
         prop_assert_eq!(host.open_fds(), 0);
         match (one, other) {
             (Ok(()), other) => {
@@ -303,4 +300,123 @@ proptest! {
             (Err(one), other) => prop_assert_eq!(Some(one), other.err()),
         }
     }
+}
+
+/// Bodies of a few records each into a kernel's table, with records that wait.
+struct Gathering {
+    model: Model,
+    host: VmHost,
+    loader: Loader,
+}
+
+impl Gathering {
+    fn new() -> Gathering {
+        let (model, host) = kernel(20);
+        Gathering { model, host, loader: Loader::new(true) }
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let result = self.loader.load(&self.host, &mut Input::new(bytes), 1);
+        assert_eq!(self.host.open_fds(), 0, "no fd stays open");
+        result
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let result = self.loader.finish(&self.host);
+        assert_eq!(self.host.open_fds(), 0, "no fd stays open");
+        result
+    }
+}
+
+/// Records 40 to a body, none of which join.
+fn forty(nth: u32) -> Vec<u8> {
+    body(&(0..40).map(|n| record(nth * 400 + n * 10, &entries(1), 0)).collect::<Vec<_>>())
+}
+
+#[test]
+fn records_wait_until_a_call_has_all_it_can_take() {
+    let mut to = Gathering::new();
+    for nth in 0..100 {
+        to.load(&forty(nth)).expect("a body");
+        assert_eq!(to.model.stats().write_calls, u64::from(nth * 40 + 39) / 1024, "after body {nth}");
+    }
+    assert_eq!(to.loader.report().tally.records, 3 * 1024, "what waits is not counted");
+    to.finish().expect("the rest");
+    assert_eq!((to.model.stats().write_calls, to.model.dump().len()), (4, 4000));
+    assert_eq!((to.loader.report().tally.records, to.loader.report().bodies), (4000, 100));
+    let mut at_once = Loader::default();
+    let (model, host) = kernel(20);
+    (0..100).for_each(|nth| at_once.load(&host, &mut Input::new(&forty(nth)), 1).expect("a body"));
+    assert_eq!(at_once.report().crc.value(), to.loader.report().crc.value());
+    assert_eq!(model.dump(), to.model.dump());
+    assert_eq!(model.stats().write_calls, 100);
+}
+
+#[test]
+fn what_waits_goes_into_the_table_in_the_order_in_which_it_came() {
+    let mut to = Gathering::new();
+    to.load(&body(&[record(5, &entries(3), 0)])).expect("a body");
+    to.load(&body(&[record(8, &entries(2), 1), record(6, &[], 1)]))
+        .expect("a body that goes on where the last ended");
+    to.load(&body(&[])).expect("an empty body");
+    to.load(&body(&[record(5, &[], 1), record(6, &entries(1), 0)])).expect("a body that says otherwise");
+    assert_eq!(to.model.stats().opens, 0);
+    to.finish().expect("all");
+    let slots: Vec<_> = to.model.dump().iter().map(|(slot, ..)| *slot).collect();
+    assert_eq!(slots, [6, 7, 8, 9]);
+    to.finish().expect("nothing");
+    assert_eq!(to.model.stats().opens, 1);
+}
+
+#[test]
+fn nothing_waits_after_the_end_a_failure_or_another_table() {
+    // The guest may run: nobody would see to what comes now.
+    let mut to = Gathering::new();
+    to.finish().expect("nothing");
+    to.load(&body(&[record(5, &entries(3), 0)])).expect("a body");
+    assert_eq!(to.model.dump().len(), 3);
+    // The next migration's do.
+    to.load(&[0, 0, 0, 20]).expect("a size");
+    to.load(&body(&[record(5, &entries(3), 0)])).expect("a body");
+    assert_eq!((to.model.dump().len(), to.loader.abandon()), (0, 1));
+
+    let mut to = Gathering::new();
+    to.load(&forty(1)).expect("a body");
+    to.load(&body(&[record(u32::MAX, &entries(1), 0)])).expect_err("a slot that is not there");
+    to.finish().expect("nothing");
+    assert_eq!(to.model.dump(), []);
+
+    let mut to = Gathering::new();
+    to.load(&forty(1)).expect("a body");
+    to.load(&[0, 0, 0, 18]).expect("another size");
+    to.finish().expect("nothing");
+    assert_eq!((to.model.dump(), to.loader.report().tally.records), (vec![], 0));
+}
+
+#[test]
+fn a_refusal_of_what_waited_is_told_in_the_end() {
+    let (v, r) = hpte(1);
+    let mut to = Gathering::new();
+    to.load(&body(&[record(700, &[(v | 1 << 63, r)], 0)])).expect("it waits");
+    let error = to.finish().expect_err("refused").to_string();
+    assert!(error.contains("slot 700"), "{error}");
+
+    let mut to = Gathering::new();
+    to.load(&forty(1)).expect("a body");
+    to.host.replace(22).expect("the host's own doing");
+    assert!(matches!(to.finish(), Err(Error::State(_))));
+    to.load(&body(&[record(5, &entries(1), 0)])).expect("nothing waits");
+    assert_eq!(to.model.dump().len(), 1);
+
+    let mut to = Gathering::new();
+    to.load(&forty(1)).expect("a body");
+    to.host.forget();
+    assert!(matches!(to.load(&forty(2)), Err(Error::State(_))));
+}
+
+#[test]
+fn records_for_a_table_in_memory_do_not_wait() {
+    let memory = MemoryHost::new(18);
+    Loader::new(true).load(&memory, &mut Input::new(&body(&[record(5, &entries(3), 0)])), 1).expect("a body");
+    assert_eq!(memory.dump().len(), 3);
 }

@@ -8,9 +8,8 @@ use htab_lab::wire;
 use proptest::prelude::*;
 use spapr_htab::clock::Nanos;
 use spapr_htab::hpte::{Hpte, Slot, V_BOLTED, V_DIRTY, V_VALID};
-use spapr_htab::load::load;
+use spapr_htab::load::Loader;
 use spapr_htab::lookup::{read_hptes, write_hpte};
-use spapr_htab::report::LoadReport;
 use spapr_htab::save::{Progress, SaveOptions, Saver};
 use spapr_htab::source::{MemoryOptions, MemorySource, Source};
 use spapr_htab::table::Table;
@@ -220,14 +219,14 @@ fn entries_are_stored_whole_and_invalid_slots_cleared() {
     for slot in 4..12 {
         store(&host, slot, 0xff00 | V_VALID, 0xff);
     }
-    let mut report = LoadReport::default();
-    load(&host, &mut Input::new(&body), 1, &mut report).expect("a load");
+    let mut loader = Loader::default();
+    loader.load(&host, &mut Input::new(&body), 1).expect("a load");
     let raw = |slot| host.memory().as_ref().expect("a table").raw(slot);
     assert_eq!(raw(4), (0xff00 | V_VALID | V_DIRTY, 0xff), "not named, not touched");
     assert_eq!(raw(5), (0x1111_1111_1111_1101, 0x2222_2222_2222_2222));
     assert_eq!([raw(6), raw(7), raw(8)], [(0, 0); 3]);
     assert_eq!(raw(9).0 & V_VALID, V_VALID);
-    assert_eq!(report.demoted, 0);
+    assert_eq!(loader.report().demoted, 0);
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn step(input: &mut Input<'_>, handle: &Handle, wire: &Wire) {
         11 => handle.vm_state(false),
         12 => handle.vm_state(true),
         13 => handle.write_hpte(input.below(1 << 15), input.long(), input.long()),
-        14 => handle.load_cleanup(),
+        14 if kind & 32 == 0 => handle.load_cleanup(),
+        14 => handle.load_finish(),
         // Not behind the library's back: the table stays where it is while a save reads it.
         15 => handle.quiesce().map(|done| {
             let _ = world.replace(18 + u32::from(input.byte() & 3));
@@ -143,7 +144,8 @@ fuzz_target!(|data: &[u8]| {
     let how = input.byte();
     let kind = if how & 1 == 0 { Kind::Kernel } else { Kind::Memory };
     // Reading ahead seldom: a thread for each run would be most of what is tried.
-    let flags = if how & 0x1e == 0x1e { 2 } else { u32::from(how >> 5 & 1) };
+    let gather = u32::from(how >> 6 & 1) << 2;
+    let flags = gather | if how & 0x1e == 0x1e { 2 } else { u32::from(how >> 5 & 1) };
     let handle = Handle::new(World::new(kind, Some(18)), flags, None);
     let wire = Wire::default();
     for _ in 0..MOST_CALLS {

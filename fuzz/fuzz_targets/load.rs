@@ -8,21 +8,28 @@ use htab_fuzz::{Input, Told, told};
 use htab_lab::handle::{Failure, Handle};
 use htab_lab::world::{Kind, Wire, World};
 use libfuzzer_sys::fuzz_target;
+use spapr_htab::capi::types::SPAPR_HTAB_GATHER;
 
 /// The destination, and whether all of the stream was taken.
 fn load(kind: Kind, control: &[u8], stream: &[u8]) -> (Handle, bool, Result<(), Failure>) {
     let mut control = Input::new(control);
     let mut world = World::new(kind, None);
-    world.most = match control.byte() {
+    let most = control.byte();
+    world.most = match most {
         0 => usize::MAX,
         most => most.into(),
     };
+    let flags = if most & 1 == 0 { 0 } else { SPAPR_HTAB_GATHER };
     let faulty = control.plan_fault(&world);
-    let to = Handle::new(world, 0, None);
+    let to = Handle::new(world, flags, None);
     let wire = Wire::of(stream);
     let mut result = Ok(());
     while wire.left() > 0 && result.is_ok() {
         result = to.load(&wire, 1).map(|_| ());
+        assert_eq!(to.world.open_fds(), 0);
+    }
+    if result.is_ok() {
+        result = to.load_finish().map(|_| ());
         assert_eq!(to.world.open_fds(), 0);
     }
     if let Err(failure) = &result {

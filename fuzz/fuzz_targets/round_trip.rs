@@ -8,7 +8,7 @@ use htab_lab::handle::Handle;
 use htab_lab::world::{Kind, Place, Wire, World};
 use htab_model::record::hpte;
 use libfuzzer_sys::fuzz_target;
-use spapr_htab::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD};
+use spapr_htab::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
 
 const ORDER: u32 = 18;
 const MOST_CALLS: usize = 300;
@@ -120,7 +120,7 @@ impl Run<'_> {
         }
     }
 
-    fn arrive(mut self, kind: Kind) {
+    fn arrive(mut self, kind: Kind, flags: u32) {
         self.complete();
         assert_eq!(self.from.pending(), 0);
         self.from.cleanup().expect("cleanup");
@@ -130,11 +130,12 @@ impl Run<'_> {
             0 => usize::MAX,
             most => usize::from(most) * 16,
         };
-        let to = Handle::new(world, 0, None);
+        let to = Handle::new(world, flags, None);
         let wire = Wire::of(&self.wire.bytes());
         while wire.left() > 0 {
             to.load(&wire, 1).expect("load");
         }
+        to.load_finish().expect("load_finish");
         to.load_cleanup().expect("load_cleanup");
         assert!(self.from.world.dump() == to.world.dump(), "the tables differ");
         assert_eq!(self.from.stats().save_crc32, to.stats().load_crc32);
@@ -163,5 +164,5 @@ fuzz_target!(|data: &[u8]| {
         }
         run.step();
     }
-    run.arrive(to);
+    run.arrive(to, if how & 0x40 == 0 { 0 } else { SPAPR_HTAB_GATHER });
 });

@@ -4,9 +4,10 @@
 use super::call::write_out;
 use super::host::CHost;
 use super::log;
-use super::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD, SpaprHtabHost};
+use super::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD, SpaprHtabHost};
 use crate::ahead::AheadOptions;
 use crate::error::Error;
+use crate::load::Loader;
 use crate::lock::{Exclusive, lock};
 use crate::report::LoadReport;
 use crate::save::{SaveOptions, Saver};
@@ -23,7 +24,7 @@ pub const SPAPR_HTAB_ABI_VERSION: u32 = 1;
 pub struct SpaprHtab {
     pub(super) host: CHost,
     pub(super) saver: Saver,
-    pub(super) loading: Exclusive<()>,
+    pub(super) loading: Exclusive<Loader>,
     pub(super) loaded: Mutex<LoadReport>,
     pub(super) last_error: Mutex<String>,
 }
@@ -75,7 +76,9 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
             "the host structure asks for something that this library is too old for",
         ));
     }
-    if copy.flags & !(SPAPR_HTAB_COMPARE | SPAPR_HTAB_READ_AHEAD) != 0 || copy.reserved != 0 {
+    if copy.flags & !(SPAPR_HTAB_COMPARE | SPAPR_HTAB_READ_AHEAD | SPAPR_HTAB_GATHER) != 0
+        || copy.reserved != 0
+    {
         return Err(Error::Argument("the host structure has unknown flags"));
     }
     if copy.sweep_share != 0 && Share::new(copy.sweep_share).is_none() {
@@ -108,7 +111,7 @@ pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *m
             let handle = Box::into_raw(Box::new(SpaprHtab {
                 host: CHost::new(calls),
                 saver: Saver::default(),
-                loading: Exclusive::default(),
+                loading: Exclusive::new(Loader::new(calls.flags & SPAPR_HTAB_GATHER != 0)),
                 loaded: Mutex::default(),
                 last_error: Mutex::default(),
             }));

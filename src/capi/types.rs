@@ -21,6 +21,11 @@ pub const SPAPR_HTAB_COMPARE: u32 = 1;
 /// all signals, and calls read_fd and no other callback.
 pub const SPAPR_HTAB_READ_AHEAD: u32 = 2;
 
+/// Flag of SpaprHtabHost: records for a table in the kernel may wait from one spapr_htab_load to the next, so that each system
+/// call has as many as the kernel takes. Who sets it calls spapr_htab_load_finish when all sections have come, before the guest
+/// runs and before the table or the load's figures are looked at.
+pub const SPAPR_HTAB_GATHER: u32 = 4;
+
 /// No thread reads ahead.
 pub const SPAPR_HTAB_READER_NONE: u32 = 0;
 /// The thread reads.
@@ -68,7 +73,7 @@ pub struct SpaprHtabHost {
     pub opaque: *mut c_void,
     /// The VM's KVM file descriptor, for KVM_PPC_GET_HTAB_FD; -1 if there is none. Stays the caller's.
     pub vm_fd: c_int,
-    /// SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD, both or 0.
+    /// SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD and SPAPR_HTAB_GATHER, or 0.
     pub flags: u32,
     /// Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
     /// qemu_file_get_error.
@@ -151,7 +156,7 @@ pub struct SpaprHtabStats {
     /// What of it was told because lookups had taken the kernel's mark of the change; part of no pass, and without
     /// a time of its own.
     pub save_looked_up: SpaprHtabPass,
-    /// All that was read since the table's size arrived.
+    /// All that was loaded since the table's size arrived. What waits with SPAPR_HTAB_GATHER is not counted yet.
     pub load_total: SpaprHtabPass,
     /// Sections read since the table's size arrived, the one with the size included.
     pub load_sections: u64,

@@ -16,10 +16,9 @@ use spapr_htab::ahead::{Activity, AheadOptions, THREAD_NAME};
 use spapr_htab::clock::Nanos;
 use spapr_htab::error::Error;
 use spapr_htab::hpte::Slot;
-use spapr_htab::load::load;
+use spapr_htab::load::Loader;
 use spapr_htab::lookup::read_hptes;
 use spapr_htab::record::MAX_WIRE_VALID;
-use spapr_htab::report::LoadReport;
 use spapr_htab::save::{Progress, SaveOptions, Saver};
 use spapr_htab::source::MAX_CHUNK_BYTES;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,9 +106,9 @@ impl Save {
     fn arrive(self) {
         let destination = VmHost::new(Arc::new(Model::new(18)), None);
         self.saver.cleanup().expect("cleanup");
-        let mut report = LoadReport::default();
+        let mut loader = Loader::default();
         for body in &self.bodies {
-            load(&destination, &mut Input::new(body), 1, &mut report).expect("a load");
+            loader.load(&destination, &mut Input::new(body), 1).expect("a load");
         }
         assert!(self.model.dump() == destination.vm.dump(), "the tables differ");
         no_reader_is_left();

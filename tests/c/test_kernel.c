@@ -308,6 +308,40 @@ static void rebooted_to_radix(void **state)
     buffer_clear(&stream);
 }
 
+/* Records wait for those of the next section, and are loaded in the end; not if the migration ends before. */
+static void gathered(void **state)
+{
+    struct guest *from = guest_new(KERNEL, 18), *to = guest_without_handle(KERNEL, 0);
+    struct buffer stream = {0};
+
+    (void)state;
+    to->host.flags = SPAPR_HTAB_GATHER;
+    guest_open(to);
+    save_begin(from, &stream);
+    for (uint64_t slot = 0; slot < 200; slot += 2) {
+        guest_enter(from, slot, slot);
+        assert_in_range(spapr_htab_save_iterate(from->handle, &stream, -1), 0, 1);
+    }
+    assert_int_equal(spapr_htab_save_complete(from->handle, &stream), 0);
+    assert_int_equal(load_all(to, &stream), 0);
+    assert_int_equal(model_entries(to->model), 0);
+    assert_int_equal(spapr_htab_load_finish(to->handle), 0);
+    assert_int_equal(spapr_htab_load_cleanup(to->handle), 0);
+    assert_null(strstr(to->log.text, "before"));
+    assert_same_tables(from, to);
+    assert_same_sums(from, to);
+
+    stream.at = 0;
+    assert_int_equal(load_all(to, &stream), 0);
+    assert_int_equal(spapr_htab_load_cleanup(to->handle), 0);
+    assert_non_null(strstr(to->log.text, "the migration ended before 100 records were loaded"));
+    assert_int_equal(spapr_htab_load_finish(to->handle), 0);
+    assert_int_equal(model_entries(to->model), 0);
+    guest_free(from);
+    guest_free(to);
+    buffer_clear(&stream);
+}
+
 static void kernel_to_memory(void **state)
 {
     struct guest *from = guest_new(KERNEL, 18), *to = guest_new(SPAPR_HTAB_TABLE_MEMORY, 0);
@@ -337,7 +371,7 @@ int main(void)
         cmocka_unit_test(debugger_reads_all),  cmocka_unit_test(lookups_without_a_save),
         cmocka_unit_test(replaced_same_order), cmocka_unit_test(replaced_other_order),
         cmocka_unit_test(resume_fails),        cmocka_unit_test(rebooted_to_radix),
-        cmocka_unit_test(kernel_to_memory),
+        cmocka_unit_test(kernel_to_memory),    cmocka_unit_test(gathered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -232,6 +232,16 @@ static void null_load_cleanup(void **state)
     guest_free(guest);
 }
 
+static void null_load_finish(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+
+    (void)state;
+    assert_int_equal(spapr_htab_load_finish(NULL), -EINVAL);
+    assert_int_equal(spapr_htab_load_finish(guest->handle), 0);
+    guest_free(guest);
+}
+
 static void null_read_hptes(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -301,8 +311,8 @@ static void null_pass(void **state)
 static const struct CMUnitTest tests[] = {
     TEST(new),          TEST(free),         TEST(last_error),    TEST(version),  TEST(abi_version),
     TEST(save_setup),   TEST(save_iterate), TEST(save_complete), TEST(vm_state), TEST(save_cleanup),
-    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(load),     TEST(load_cleanup),
-    TEST(read_hptes),   TEST(write_hpte),   TEST(stats),         TEST(pass),
+    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(load),     TEST(load_finish),
+    TEST(load_cleanup), TEST(read_hptes),   TEST(write_hpte),    TEST(stats),    TEST(pass),
 };
 
 int main(int argc, char **argv)

@@ -6,7 +6,7 @@ use htab_lab::handle::{Failure, Handle};
 use htab_lab::plan::Call;
 use htab_lab::world::{Kind, Wire, World};
 use htab_model::record::hpte;
-use spapr_htab::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD};
+use spapr_htab::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
@@ -49,11 +49,12 @@ const fn way(kind: Kind, flags: u32, system_calls: bool) -> Way {
     Way { kind, flags, system_calls }
 }
 
-pub const WAYS: [Way; 6] = [
+pub const WAYS: [Way; 7] = [
     way(Kind::Kernel, 0, false),
     way(Kind::Kernel, 0, true),
+    way(Kind::Kernel, SPAPR_HTAB_GATHER, false),
     way(Kind::Kernel, SPAPR_HTAB_READ_AHEAD, false),
-    way(Kind::Kernel, SPAPR_HTAB_READ_AHEAD, true),
+    way(Kind::Kernel, SPAPR_HTAB_READ_AHEAD | SPAPR_HTAB_GATHER, true),
     way(Kind::Memory, 0, false),
     way(Kind::Memory, SPAPR_HTAB_COMPARE, false),
 ];
@@ -192,6 +193,8 @@ impl Migration {
             assert_eq!(to.world.open_fds(), 0, "a load has closed its fd when it returns");
             result?;
         }
+        to.load_finish()?;
+        assert_eq!(to.world.open_fds(), 0);
         to.load_cleanup().map(|_| ())
     }
 

@@ -13,9 +13,8 @@ use spapr_htab::clock::{Clock, Nanos, SystemClock};
 use spapr_htab::error::{Errno, Error};
 use spapr_htab::host::{Host, HptFd, OpenOptions};
 use spapr_htab::hpte::Order;
-use spapr_htab::load::load;
+use spapr_htab::load::Loader;
 use spapr_htab::record::{Extent, StreamHeader};
-use spapr_htab::report::LoadReport;
 use spapr_htab::save::{SaveOptions, Saver};
 use spapr_htab::table::Table;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -154,7 +153,7 @@ fn body(order: u32) -> Vec<u8> {
 fn loads(order: u32) -> usize {
     let body = body(order);
     let host = Taking { order: Order::new(order).expect("an order"), clock: SystemClock::default() };
-    peak(|| load(&host, &mut In(&body), 1, &mut LoadReport::default()).expect("a load"))
+    peak(|| Loader::default().load(&host, &mut In(&body), 1).expect("a load"))
 }
 
 fn main() {

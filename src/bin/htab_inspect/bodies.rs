@@ -149,7 +149,12 @@ impl Bodies {
                 let table = self.table.as_mut();
                 let open =
                     |place, run| table.map(|table| (table.order, table)).ok_or(Error::NoTable(place, run));
-                read_records(body, open, |table, batch| table.take(batch, part, told))?;
+                let mut batch = Batch::default();
+                let table =
+                    read_records(body, &mut batch, open, |table, batch| table.take(batch, part, told))?;
+                if let Some(table) = table {
+                    table.take(&mut batch, part, told)?;
+                }
                 Ok(What::Records)
             }
         }

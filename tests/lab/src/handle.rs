@@ -6,8 +6,8 @@ use crate::world::{Wire, World};
 use libc::c_int;
 use spapr_htab::capi::types::SpaprHtabStats;
 use spapr_htab::exports::{
-    spapr_htab_free, spapr_htab_last_error, spapr_htab_load, spapr_htab_load_cleanup, spapr_htab_new,
-    spapr_htab_quiesce, spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_save_cleanup,
+    spapr_htab_free, spapr_htab_last_error, spapr_htab_load, spapr_htab_load_cleanup, spapr_htab_load_finish,
+    spapr_htab_new, spapr_htab_quiesce, spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_save_cleanup,
     spapr_htab_save_complete, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
     spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
 };
@@ -137,6 +137,13 @@ impl Handle {
     pub fn load(&self, wire: &Wire, version: c_int) -> Result<c_int, Failure> {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_load(raw, pointer(wire), version) })
+    }
+
+    /// # Errors
+    /// The library's.
+    pub fn load_finish(&self) -> Result<c_int, Failure> {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_load_finish(raw) })
     }
 
     /// # Errors

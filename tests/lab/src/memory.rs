@@ -8,7 +8,7 @@ use spapr_htab::clock::{Clock, Nanos};
 use spapr_htab::error::{Errno, Error};
 use spapr_htab::host::{Host, HptFd, OpenOptions};
 use spapr_htab::hpte::{Order, V_DIRTY, V_VALID};
-use spapr_htab::load::load;
+use spapr_htab::load::Loader;
 use spapr_htab::report::LoadReport;
 use spapr_htab::save::Saver;
 use spapr_htab::table::{SharedTable, Table};
@@ -182,15 +182,15 @@ pub fn arrive(host: &MemoryHost, saver: &Saver, mut bodies: Vec<Vec<u8>>) -> Res
     bodies.push(out.bytes);
     saver.cleanup().map_err(|error| error.to_string())?;
     let destination = MemoryHost::default();
-    let mut report = LoadReport::default();
+    let mut loader = Loader::default();
     for body in &bodies {
-        load(&destination, &mut Input::new(body), 1, &mut report).map_err(|error| error.to_string())?;
+        loader.load(&destination, &mut Input::new(body), 1).map_err(|error| error.to_string())?;
     }
     same(&host.dump(), &destination.dump())?;
-    if report.crc.value() != saver.report().crc.value() {
+    if loader.report().crc.value() != saver.report().crc.value() {
         return Err("the CRCs of both sides differ".to_owned());
     }
-    Ok(report)
+    Ok(loader.report().clone())
 }
 
 /// # Errors

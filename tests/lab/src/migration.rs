@@ -5,8 +5,7 @@ use crate::host::{Input, Output, VmHost};
 use crate::table::{Guest, Outcome};
 use htab_model::vm::{Vm, VmFactory};
 use spapr_htab::clock::Nanos;
-use spapr_htab::load::load;
-use spapr_htab::report::LoadReport;
+use spapr_htab::load::Loader;
 use spapr_htab::save::{Progress, SaveOptions, Saver};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ pub struct Migration {
     options: SaveOptions,
     /// The section bodies so far.
     pub bodies: Vec<Vec<u8>>,
-    pub loaded: LoadReport,
+    loader: Loader,
 }
 
 fn words(error: &spapr_htab::error::Error) -> String {
@@ -47,7 +46,8 @@ impl Migration {
             saver: Saver::default(),
             options: lab.options,
             bodies: Vec::new(),
-            loaded: LoadReport::default(),
+            // As QEMU has it: with KVM both, else neither.
+            loader: Loader::new(lab.options.ahead.is_some()),
         })
     }
 
@@ -110,16 +110,17 @@ impl Migration {
         self.saver.cleanup().map_err(|error| words(&error))?;
         for body in &self.bodies {
             let mut input = Input { bytes: body, most, then: None };
-            load(&self.destination, &mut input, 1, &mut self.loaded).map_err(|error| words(&error))?;
+            self.loader.load(&self.destination, &mut input, 1).map_err(|error| words(&error))?;
             if !input.bytes.is_empty() {
                 return Err(format!("{} bytes of a body were not read", input.bytes.len()));
             }
         }
+        self.loader.finish(&self.destination).map_err(|error| words(&error))?;
         let open = (self.source.open_fds(), self.destination.open_fds());
         if open != (0, 0) {
             return Err(format!("{open:?} fds are still open"));
         }
-        let crcs = (self.saver.report().crc.value(), self.loaded.crc.value());
+        let crcs = (self.saver.report().crc.value(), self.loader.report().crc.value());
         if crcs.0 != crcs.1 {
             return Err(format!("CRCs differ: {crcs:x?}"));
         }
