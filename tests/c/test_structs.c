@@ -124,7 +124,7 @@ static void host_of_any_size(void **state)
     assert_int_equal(spapr_htab_new(&newer.host, &handle), -EINVAL);
 
     guest->host.struct_size = sizeof(guest->host);
-    guest->host.flags = SPAPR_HTAB_COMPARE | 4;
+    guest->host.flags = SPAPR_HTAB_COMPARE | 8;
     assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
     guest->host.flags = 0x80000000;
     assert_int_equal(spapr_htab_new(&guest->host, &handle), -EINVAL);
