@@ -86,7 +86,13 @@ class Lab:
         self.machines.remove(machine)
         machine.check_reports()
 
+    def drop_each(self):
+        """In a case that goes on with others."""
+        for machine in list(self.machines):
+            self.drop(machine)
+
     def drop_all(self):
+        """At the end, whatever they report."""
         for machine in self.machines:
             with contextlib.suppress(OSError):
                 machine.stop()

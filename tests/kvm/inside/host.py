@@ -74,6 +74,7 @@ class KvmLab(Lab):
         return super().boot(program, guest, mmu=mmu, rust=rust, **options)
 
     def keep(self):
+        super().keep()
         if len(self.machines) == 1 and self.machines[0].qmp("query-status")["status"] == "running":
             self.spare = self.machines.pop()
 
