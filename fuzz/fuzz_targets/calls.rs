@@ -84,13 +84,11 @@ fn step(input: &mut Input<'_>, handle: &Handle, wire: &Wire) {
         14 if kind & 32 == 0 => handle.load_cleanup(),
         14 => handle.load_finish(),
         // Not behind the library's back: the table stays where it is while a save reads it.
-        15 => handle.quiesce().map(|done| {
+        15 => handle.quiesce().inspect(|_| {
             let _ = world.replace(18 + u32::from(input.byte() & 3));
-            done
         }),
-        16 => handle.quiesce().map(|done| {
+        16 => handle.quiesce().inspect(|_| {
             world.forget();
-            done
         }),
         17..=20 => {
             let slots = world.slots();

@@ -114,6 +114,14 @@ def entries(table):
     }
 
 
+def packed(table, order):
+    """As it would be in memory, of {slot: entry}."""
+    found = bytearray(1 << order)
+    for slot, entry in table.items():
+        found[slot * ENTRY : (slot + 1) * ENTRY] = entry.to_bytes(ENTRY, "big")
+    return bytes(found)
+
+
 def compare(source, destination):
     """Two tables, as they are in memory or as {slot: entry}. An entry without its valid bit is no entry."""
     found = Difference()

@@ -24,8 +24,8 @@ class Skipped(Exception):
     """Something this machine has no way to."""
 
 
-def output_of(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+def output_of(command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, **options)
     if done.returncode == SKIP_STATUS:
         raise Skipped(f"{' '.join(command)} (see above)")
     if done.returncode:
@@ -37,6 +37,8 @@ class Lab:
     machine_class = Machine
     accel = "TCG"
     tables_read = "from both processes with gdb"
+    # What a migration that is to end now may take with the guest stopped.
+    hurried_downtime_ms = 500
 
     def __init__(self, folder, sanitizers=False):
         # A case has QEMU abort on purpose; its core would hold the guest's memory.
@@ -88,7 +90,13 @@ class Lab:
         self.machines.remove(machine)
         machine.check_reports()
 
+    def drop_each(self):
+        """In a case that goes on with others."""
+        for machine in list(self.machines):
+            self.drop(machine)
+
     def drop_all(self):
+        """At the end, whatever they report."""
         for machine in self.machines:
             with contextlib.suppress(OSError):
                 machine.stop()

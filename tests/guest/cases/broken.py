@@ -274,7 +274,7 @@ def flips_that_no_parser_sees(lab, series):
     wrong, mended = without["flip", "that entry differs"], without["flip", "equal"]
     if wrong + mended < number or wrong < number // 2:
         raise TestFailure(f"flips in entries are seen without the CRC: then this shows nothing: {told(without)}")
-    lab.drop_all()
+    lab.drop_each()
     with_crc = flips_in_entries(lab, series, number, WITH_CRC)
     if with_crc != {("flip", "crc"): number}:
         raise TestFailure(f"with the CRC: {told(with_crc)}")

@@ -145,7 +145,7 @@ def r_and_c(lab, series):
         if not rust and slot not in found.r_and_c:
             # Then this proves nothing about ours either.
             raise TestFailure(f"QEMU's own code sent the change bit of slot {slot}, too: {found}")
-        lab.drop_all()
+        lab.drop_each()
 
 
 @case

@@ -45,5 +45,5 @@ def passes(machine):
     return machine.query()["save-passes"]
 
 
-def end_quickly(machine):
-    machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34, downtime_limit=500)
+def end_quickly(machine, downtime_ms=500):
+    machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34, downtime_limit=downtime_ms)

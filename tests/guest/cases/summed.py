@@ -108,7 +108,7 @@ def crc_in_other_migrations(lab, series):
     machine, _ = resize_in_mid_migration(lab, machine, patched, 1)
     machine = postcopies(lab, machine, series)
     snapshots(lab, machine)
-    lab.drop_all()
+    lab.drop_each()
     machine = lab.boot(patched, lab.guest(cpu="POWER9", machine=WITH_CRC), mmu="Radix")
     move_radix(lab, machine, patched)
 

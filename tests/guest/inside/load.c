@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What guests do while their tables are measured, for as long as it lives:
+ * What guests do while their tables are measured, for as long as it lives.
  *
- * load spawn     forks and executes a program that ends at once
- * load compile   as a build does: processes, two at a time, that read and map sources, take memory and write
- * a file load hog       maps most of the memory, writes to its pages in no order, lets go of it, and begins
- * again
+ * load still: writes to the same memory again and again: RAM is never all sent, and the table stays as it is
+ *
+ * load spawn: forks and executes a program that ends at once
+ *
+ * load compile: as a build does: two processes at a time, which read and map sources, take memory, write
+ *
+ * load hog MIB: maps so much memory, writes to its pages in no order, lets go of it, and begins again
  */
 
 #define _GNU_SOURCE
@@ -27,8 +30,11 @@
 #define LEAST_HEAP (2u << 20)
 #define MOST_HEAP (24u << 20)
 #define OUTPUT_BYTES (320 << 10)
-#define HOG_BYTES (600u << 20)
+/* At the rate that the measured migrations have, RAM takes half a second to send this. */
+#define STILL_BYTES (4u << 20)
 #define PAGE 65536
+/* What QEMU sends of RAM at once, whatever the guest's pages are. */
+#define SENT_PAGE 4096
 
 static uint32_t next(uint32_t *seed)
 {
@@ -74,6 +80,17 @@ static void write_file(const char *name, const char *bytes, size_t len)
         fail(name);
     }
     close(file);
+}
+
+static void still(void)
+{
+    volatile char *all = memory(STILL_BYTES);
+
+    for (char round = 0;; round++) {
+        for (size_t at = 0; at < STILL_BYTES; at += SENT_PAGE) {
+            all[at] = round;
+        }
+    }
 }
 
 static void spawn(void)
@@ -136,17 +153,17 @@ static void compile(void)
     }
 }
 
-static void hog(void)
+static void hog(size_t pages)
 {
     uint32_t seed = 1;
 
     for (;;) {
-        char *all = memory(HOG_BYTES);
+        char *all = memory(pages * PAGE);
 
-        for (size_t i = 0; i < 4 * HOG_BYTES / PAGE; i++) {
-            all[(size_t)(next(&seed) % (HOG_BYTES / PAGE)) * PAGE] = 1;
+        for (size_t i = 0; i < 4 * pages; i++) {
+            all[next(&seed) % pages * PAGE] = 1;
         }
-        munmap(all, HOG_BYTES);
+        munmap(all, pages * PAGE);
     }
 }
 
@@ -154,16 +171,18 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
 
-    if (strcmp(what, "spawn") == 0) {
+    if (strcmp(what, "still") == 0) {
+        still();
+    } else if (strcmp(what, "spawn") == 0) {
         spawn();
     } else if (strcmp(what, "compile") == 0) {
         compile();
-    } else if (strcmp(what, "hog") == 0) {
-        hog();
+    } else if (strcmp(what, "hog") == 0 && argc > 2) {
+        hog((strtoul(argv[2], NULL, 10) << 20) / PAGE);
     } else if (strcmp(what, "unit") == 0 && argc > 2) {
         unit((uint32_t)strtoul(argv[2], NULL, 10));
     } else if (strcmp(what, "nothing") != 0) {
-        fprintf(stderr, "load: spawn, compile or hog\n");
+        fprintf(stderr, "load: still, spawn, compile or hog MIB\n");
         return 1;
     }
     return 0;

@@ -26,6 +26,8 @@ class KvmLab(Lab):
     machine_class = KvmMachine
     accel = "KVM-HV"
     tables_read = "from the kernel's debugfs"
+    # An emulated host may send less than the guest writes.
+    hurried_downtime_ms = 10000
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -34,7 +36,7 @@ class KvmLab(Lab):
 
     def program(self, series, patched=True):
         program = Program(series, patched, "")
-        path = f"/qemu/{program}/qemu-system-ppc64"
+        path = f"/programs/{program}/qemu-system-ppc64"
         if not os.path.exists(path):
             raise TestFailure(f"{path} was not put into this machine")
         return Program(series, patched, path)
@@ -74,6 +76,7 @@ class KvmLab(Lab):
         return super().boot(program, guest, mmu=mmu, rust=rust, **options)
 
     def keep(self):
+        super().keep()
         if len(self.machines) == 1 and self.machines[0].qmp("query-status")["status"] == "running":
             self.spare = self.machines.pop()
 

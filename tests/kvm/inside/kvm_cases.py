@@ -101,7 +101,7 @@ def radix(lab, series):
         for program in (patched, unpatched, patched):
             machine = moving.move_radix(lab, machine, program)
     except GuestFailure as failure:
-        lab.drop_all()
+        lab.drop_each()
         machine = lab.boot(unpatched, guest, mmu="Radix")
         try:
             for _ in range(6):
@@ -222,12 +222,12 @@ def from_hash_to_radix(lab, series):
         machine = lab.boot(patched, lab.guest())
         destination, info = changing.reboot_into(lab, machine, program, "Radix", plain)
         lab.note(rebooted_to="Radix", source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
-        lab.drop_all()
+        lab.drop_each()
     machine = lab.boot(patched, lab.guest(append=""), mmu="Radix")
     destination, info = changing.reboot_into(lab, machine, patched, "Hash", f"{plain} disable_radix")
     lab.finish(machine, destination, info)
     # Not for a case that wants the guest that its options tell of.
-    lab.drop_all()
+    lab.drop_each()
 
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
