@@ -9,7 +9,7 @@ import threading
 import time
 
 from cases.registry import case
-from cases.slowly import SLOW, begin_slowly, hold_the_switchover, passes, wait_for
+from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, hold_the_switchover, passes, wait_for
 from machine import TestFailure
 
 
@@ -18,14 +18,15 @@ def cancel_and_retry(lab, series):
     """Cancelled in the first pass and in a later one; then it goes through."""
     patched = lab.program(series)
     machine = lab.boot(patched, lab.guest())
-    for what, bandwidth, enough in (
+    old = series == "7.2"
+    for what, bandwidth, enough, calm, busy in (
         # So slow that each round has room for one piece of the table.
-        ("the first pass", 1 << 20, lambda: len(passes(machine)) == 1),
-        ("a later pass", SLOW, lambda: len(passes(machine)) >= (2 if series == "7.2" else 3)),
+        ("the first pass", 1 << 20, lambda: len(passes(machine)) == 1, "killall -STOP work", "killall -CONT work"),
+        ("later passes", CALM_RATE if old else SLOW, lambda: len(passes(machine)) >= (2 if old else 3), CALM, BUSY),
     ):
-        if series == "7.2":
+        if old:
             # There the table waits until RAM has nothing left to send; then only this keeps the migration from its end.
-            machine.type("killall -STOP work")
+            machine.type(calm)
             hold_the_switchover(machine, True)
         destination = begin_slowly(lab, machine, patched, bandwidth)
         wait_for(machine, what, enough)
@@ -37,9 +38,9 @@ def cancel_and_retry(lab, series):
         if machine.query()["save-pending"]:
             raise TestFailure("bytes are pending after the end")
         lab.drop(destination)
-        if series == "7.2":
+        if old:
             hold_the_switchover(machine, False)
-            machine.type("killall -CONT work")
+            machine.type(busy)
         machine.wait_ticks(2)
     lab.migrate(machine, patched)
 
