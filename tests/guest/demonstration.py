@@ -9,6 +9,10 @@ from lab import LEAST_VALID
 from machine import GuestFailure, TestFailure
 
 
+# Lines for later passes.
+MOST_LINES = 12
+
+
 def step(text):
     print(f"- {text}", flush=True)
 
@@ -30,6 +34,17 @@ def print_pass(name, told):
         f"  {name:16} {told['valid']:10,} {told['invalid']:12,} {told['records']:10,} {told['bytes']:12,}"
         f" {told['seconds'] * 1000:9.1f} ms  {bar}".rstrip()
     )
+
+
+def lines_of(passes):
+    """A name and figures for each line: where there are many later passes, those of several."""
+    yield "first pass", passes[0]
+    later = passes[1:]
+    at_once = -(-len(later) // MOST_LINES) or 1
+    for at in range(0, len(later), at_once):
+        some = later[at : at + at_once]
+        name = f"later pass {at + 1}" if len(some) == 1 else f"later {at + 1} to {at + len(some)}"
+        yield name, {figure: sum(each[figure] for each in some) for figure in some[0]}
 
 
 def migrate(lab, guest, source_program, destination_program, keep=None):
@@ -100,8 +115,8 @@ def report(result):
     if result["passes"]:
         print("Sent by the library")
         print(f"  {'':16} {'entries':>10} {'invalid':>12} {'records':>10} {'bytes':>12} {'time':>12}  twice the bytes, one # more")
-        for number, told in enumerate(result["passes"]):
-            print_pass("first pass" if number == 0 else f"later pass {number}", told)
+        for name, told in lines_of(result["passes"]):
+            print_pass(name, told)
         print_pass("while stopped", result["stopped"])
         print()
     if len(result["crc32"]) == 2:
