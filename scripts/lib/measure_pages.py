@@ -70,7 +70,7 @@ time, the hog aside.
 Slots that later passes told, entries and invalidations, while RAM went out. A slot that changes twice between two
 sweeps is told once, so that fewer sweeps tell of fewer changes; QEMU sweeps when RAM, which comes first, leaves room.
 Beside a guest that writes more than is sent, as the hog does, there is room after a whole round of RAM only.
-Take the rates for their order: in four runs on one day, at loads of 2 to 16, the medians for a second of the guest's
+Take the rates for their order: in five runs on one day, at loads of 1 to 16, the medians for a second of the guest's
 processor were 750 to 940 slots for the one that forks, 4,800 to 12,700 for the one that compiles, and 1,600 to 32,000
 for the hog, where all hangs on when a sweep comes.
 
@@ -84,7 +84,7 @@ begin with so many valid entries:
 A record is one slot: an entry in the first pass, in later ones an entry or, with processes that come and go, mostly
 a slot that became invalid. Runs of 8 do not occur, since a group is hardly ever full and neighbours in memory are
 rarely neighbours in the table. The hog's memory, large and touched as a whole, makes pairs, in some boots more than in
-others: in the four runs 0.5 to 51 % of its first passes' records. Under KVM-HV each record of a first pass also tells
+others: in the five runs 0.5 to 51 % of its first passes' records. Under KVM-HV each record of a first pass also tells
 of the invalid slots behind its entry. Computed from the same tables, {of_a_group(result)} of them would speak
 of 8 slots, one entry and seven invalid ones: that much of what was expected holds, and is
 [what the kernel does](#how-the-kernel-cuts-records).
