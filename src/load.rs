@@ -158,7 +158,7 @@ impl Target<'_> {
         let sink = match &mut self.sink {
             Some(sink) => sink,
             none => none.insert(match self.table {
-                Table::None => return Ok(()),
+                Table::None => return Err(Error::State("records came for a guest without a hash table")),
                 Table::Kernel(_) => Box::new(KernelSink::open(self.host)?),
                 Table::Memory(memory) => Box::new(MemorySink::new(memory)),
             }),
