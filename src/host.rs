@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the library asks of the program it is linked into.
 
-use crate::clock::{Clock, SystemClock};
 use crate::error::{Access, Errno, Error};
-use crate::hpte::{Order, Slot};
+use crate::format::hpte::{Order, Slot};
 use crate::table::Table;
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One of the kernel's HPT file descriptors (`KVM_PPC_GET_HTAB_FD`); dropping it closes it.
 pub trait HptFd: Send {
@@ -41,7 +43,7 @@ pub fn retry(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Er
 pub struct OpenOptions {
     /// To save or to load.
     pub access: Access,
-    /// Report every entry without [`crate::hpte::V_BOLTED`] as invalid.
+    /// Report every entry without [`crate::format::hpte::V_BOLTED`] as invalid.
     pub bolted_only: bool,
     /// Where the first pass begins.
     pub start: Slot,
@@ -88,4 +90,78 @@ pub trait Host: Clock {
     /// # Errors
     /// Why it cannot.
     fn open(&self, options: OpenOptions) -> Result<Box<dyn HptFd>, Errno>;
+}
+
+/// Where a save's bytes go.
+pub trait StreamWriter {
+    /// Takes all of `bytes` before it returns, or fails for good.
+    ///
+    /// # Errors
+    /// The stream's errno.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Errno>;
+
+    /// Whether this round's share of the bandwidth is used up.
+    fn rate_limited(&mut self) -> bool;
+}
+
+/// Where a load's bytes come from.
+pub trait StreamReader {
+    /// Reads at least one byte and up to `bytes.len()`, and tells how many; 0 means that the stream has ended.
+    ///
+    /// # Errors
+    /// The stream's errno.
+    fn get(&mut self, bytes: &mut [u8]) -> Result<usize, Errno>;
+}
+
+/// Nanoseconds: a time since some fixed moment, or a span.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// The span from an earlier time; 0 if the clock went backwards.
+    #[must_use]
+    pub fn since(self, earlier: Nanos) -> Nanos {
+        Nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// A later time.
+    #[must_use]
+    pub fn after(self, span: Nanos) -> Nanos {
+        Nanos(self.0.saturating_add(span.0))
+    }
+}
+
+impl AddAssign for Nanos {
+    /// A host's clock may jump as far as it likes.
+    fn add_assign(&mut self, more: Nanos) {
+        *self = self.after(more);
+    }
+}
+
+impl Sum for Nanos {
+    fn sum<I: Iterator<Item = Nanos>>(spans: I) -> Nanos {
+        spans.fold(Nanos(0), Nanos::after)
+    }
+}
+
+/// A monotonic clock.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Nanos;
+}
+
+/// The operating system's monotonic clock, counted from when the value was made.
+#[derive(Debug)]
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Nanos {
+        Nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
 }

@@ -7,30 +7,27 @@
 // Allowed where memory is shared with C or with vCPUs, and for a system call: `capi`, `table`, `signals`.
 #![deny(unsafe_code)]
 
-pub mod ahead;
-pub mod batch;
-pub mod capi;
-pub mod clock;
-pub mod crc;
-pub mod error;
-pub mod feed;
-pub mod halt;
-pub mod host;
-pub mod hpte;
-pub mod load;
-pub mod lock;
-pub mod lookup;
-pub mod reader;
-pub mod record;
-pub mod report;
-pub mod save;
-pub mod signals;
-pub mod sink;
-pub mod source;
-pub mod stream;
-pub mod sweep;
-pub mod sync;
-pub mod table;
+mod capi;
+mod error;
+mod format;
+mod host;
+mod load;
+mod lookup;
+mod save;
+mod stats;
+mod sync;
+mod table;
+
+/// The modules behind the C interface, for this project's own tests, tools, benches and fuzz targets. Whatever is in here
+/// may change at any time.
+#[cfg(feature = "inside")]
+#[allow(missing_docs)]
+pub mod inside {
+    macro_rules! wings {
+        ($($wing:ident)*) => { $(pub mod $wing { pub use crate::$wing::*; })* };
+    }
+    wings!(capi error format host load lookup save stats sync table);
+}
 
 /// Sends the log to stderr, under RUST_LOG: for tools and tests in Rust. A logger that was set before stays.
 #[cfg(feature = "env_logger")]

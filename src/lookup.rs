@@ -5,14 +5,14 @@
 //! 65,535 invalid slots after them. A save that goes on meanwhile would never hear of those changes, so it gets the
 //! records too.
 
-use crate::batch::Batch;
 use crate::error::{Access, Errno, Error, reserve};
-use crate::feed::Feed;
+use crate::format::hpte::{self, HPTE_BYTES, Hpte, Order, Slot, V_DIRTY};
+use crate::format::record::{HEADER_BYTES, KernelHeader, RecordHeader};
 use crate::host::{Host, OpenOptions, retry};
-use crate::hpte::{self, HPTE_BYTES, Hpte, Order, Slot, V_DIRTY};
-use crate::record::{Extent, HEADER_BYTES, KernelHeader};
+use crate::load::batch::Batch;
+use crate::load::sink::{KernelSink, Sink};
 use crate::save::Saver;
-use crate::sink::{KernelSink, Sink};
+use crate::save::session::Session;
 use crate::table::Table;
 
 /// Entries asked of the kernel at once.
@@ -68,7 +68,7 @@ fn write(host: &dyn Host, table: Table, slot: Slot, index: u32, entry: Hpte) -> 
         Table::None => Ok(()),
         Table::Kernel(_) => {
             let valid = u16::from(entry.is_valid());
-            let run = Extent { index, n_valid: valid, n_invalid: 1 - valid };
+            let run = RecordHeader { index, n_valid: valid, n_invalid: 1 - valid };
             let clean = Hpte { v: entry.v & !V_DIRTY, ..entry };
             KernelSink::open(host)?.load(&mut Batch::of(run, clean.to_be_bytes())?)
         }
@@ -79,7 +79,7 @@ fn write(host: &dyn Host, table: Table, slot: Slot, index: u32, entry: Hpte) -> 
     }
 }
 
-fn table(host: &dyn Host, feed: &Feed) -> Result<Table, Error> {
+fn table(host: &dyn Host, feed: &Session) -> Result<Table, Error> {
     if feed.is_being_replaced() {
         return Err(Error::State("a lookup while the table is being replaced"));
     }
@@ -98,7 +98,7 @@ fn check_range(table: &Table, first: Slot, count: u64) -> Result<u32, Error> {
 
 fn read_kernel(
     host: &dyn Host,
-    feed: &mut Feed,
+    feed: &mut Session,
     order: Order,
     first: Slot,
     entries: &mut [u8],
@@ -123,7 +123,7 @@ fn read_kernel(
             let wrong = |record, why| Err(Error::KernelRecord { record, slot: Slot(at), why });
             let Some((header, after)) = std::mem::take(&mut rest).split_first_chunk_mut::<HEADER_BYTES>()
             else {
-                return wrong(Extent::default(), "its header is cut short");
+                return wrong(RecordHeader::default(), "its header is cut short");
             };
             let KernelHeader(run) = KernelHeader::parse(*header);
             let parts = after.split_at_mut_checked(run.payload_bytes());
@@ -145,7 +145,7 @@ fn read_kernel(
 }
 
 /// Copies the part of a record that was asked for, zeros for its invalid slots.
-fn copy(entries: &mut [u8], first: u64, run: Extent, told: &[u8]) {
+fn copy(entries: &mut [u8], first: u64, run: RecordHeader, told: &[u8]) {
     let skip = usize::try_from(u64::from(run.index) - first).unwrap_or(usize::MAX);
     let wanted = entries.chunks_exact_mut(HPTE_BYTES).skip(skip);
     let slots = usize::from(run.n_valid) + usize::from(run.n_invalid);

@@ -7,7 +7,7 @@ use htab_bench::library::{Library, Out};
 use htab_bench::memory_table::MemoryTable;
 use htab_bench::rival::memory as rival;
 use htab_bench::tables::Shape;
-use spapr_htab::clock::SystemClock;
+use spapr_htab::inside::host::SystemClock;
 
 const ORDER: u32 = 24;
 const SHAPES: [Shape; 4] = [Shape::Empty, Shape::Sparse, Shape::Typical, Shape::Dense];

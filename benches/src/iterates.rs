@@ -4,11 +4,11 @@
 use crate::rival::kernel as rival;
 use crate::tables::pick;
 use crate::vast::{Costs, Fill, Vast, VastStream};
-use htab_lab::table::Numbers;
+use htab_harness::table::Numbers;
 use serde_json::{Value, json};
-use spapr_htab::ahead::AheadOptions;
-use spapr_htab::clock::{Clock, Nanos};
-use spapr_htab::save::{SaveOptions, Saver};
+use spapr_htab::inside::host::{Clock, Nanos};
+use spapr_htab::inside::save::ahead::AheadOptions;
+use spapr_htab::inside::save::{SaveOptions, Saver};
 use std::thread;
 use std::time::Duration;
 

@@ -5,8 +5,8 @@ use crate::tables::{Shape, entry};
 use htab_model::kvm::{Kvm, KvmVm};
 use htab_model::record::{Record, to_bytes};
 use htab_model::vm::{HtabFd, Vm, WRITE};
-use spapr_htab::error::Errno;
-use spapr_htab::host::HptFd;
+use spapr_htab::inside::error::Errno;
+use spapr_htab::inside::host::HptFd;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Segments of one call.

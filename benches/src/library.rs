@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The library as QEMU calls it: through the C interface, with callbacks.
 
-use spapr_htab::capi::handle::SpaprHtab;
-use spapr_htab::capi::types::{
+use spapr_htab::exports;
+use spapr_htab::inside::capi::handle::SpaprHtab;
+use spapr_htab::inside::capi::types::{
     SPAPR_HTAB_TABLE_KERNEL, SPAPR_HTAB_TABLE_MEMORY, SpaprHtabHost, SpaprHtabTable,
 };
-use spapr_htab::error::Errno;
-use spapr_htab::exports;
-use spapr_htab::stream::{Get, Put};
+use spapr_htab::inside::error::Errno;
+use spapr_htab::inside::host::{StreamReader, StreamWriter};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -67,7 +67,7 @@ impl Out {
     }
 }
 
-impl Put for Out {
+impl StreamWriter for Out {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         self.take(bytes);
         Ok(())
@@ -81,7 +81,7 @@ impl Put for Out {
 /// What is left of a body.
 pub struct In<'a>(pub &'a [u8]);
 
-impl Get for In<'_> {
+impl StreamReader for In<'_> {
     fn get(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
         let (now, later) = self.0.split_at(bytes.len().min(self.0.len()));
         bytes[..now.len()].copy_from_slice(now);

@@ -2,7 +2,7 @@
 //! A table in memory, as QEMU has it under TCG: big-endian words, two a slot.
 
 use crate::tables::{Shape, entry};
-use spapr_htab::hpte::{V_DIRTY, V_VALID};
+use spapr_htab::inside::format::hpte::{V_DIRTY, V_VALID};
 
 /// The table.
 pub struct MemoryTable {

@@ -5,12 +5,12 @@
 //! costs real time. A property holds it against the model.
 
 use htab_model::record::hpte;
-use spapr_htab::clock::{Clock, Nanos};
-use spapr_htab::error::{Errno, Error};
-use spapr_htab::host::{Host, HptFd, OpenOptions};
-use spapr_htab::hpte::Order;
-use spapr_htab::stream::Put;
-use spapr_htab::table::Table;
+use spapr_htab::inside::error::{Errno, Error};
+use spapr_htab::inside::format::hpte::Order;
+use spapr_htab::inside::host::StreamWriter;
+use spapr_htab::inside::host::{Clock, Nanos};
+use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
+use spapr_htab::inside::table::Table;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -282,7 +282,7 @@ impl Host for Vast {
 /// A stream that takes what it is given, and as long as it costs.
 pub struct VastStream(pub Vast);
 
-impl Put for VastStream {
+impl StreamWriter for VastStream {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         self.0.clock.advance(bytes.len() as u64 * self.0.costs.byte);
         Ok(())
@@ -296,7 +296,7 @@ impl Put for VastStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use htab_lab::table::Numbers;
+    use htab_harness::table::Numbers;
     use htab_model::model;
     use htab_model::{Model, Vm};
 

@@ -4,14 +4,14 @@
 #![no_main]
 
 use htab_fuzz::Input;
-use htab_lab::handle::Handle;
-use htab_lab::world::{Kind, Wire, World};
+use htab_harness::handle::Handle;
+use htab_harness::world::{Kind, Wire, World};
 use htab_model::record::hpte;
 use libfuzzer_sys::fuzz_target;
-use spapr_htab::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats};
 use spapr_htab::exports::{
     spapr_htab_free, spapr_htab_new, spapr_htab_pass, spapr_htab_read_hptes, spapr_htab_stats,
 };
+use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats};
 use std::ptr;
 
 const MOST_CALLS: usize = 200;

@@ -5,10 +5,10 @@
 #![no_main]
 
 use htab_fuzz::{Input, told};
-use htab_lab::handle::{Failure, Handle};
-use htab_lab::world::{Kind, Wire, World};
+use htab_harness::handle::{Failure, Handle};
+use htab_harness::world::{Kind, Wire, World};
 use libfuzzer_sys::fuzz_target;
-use spapr_htab::capi::types::SPAPR_HTAB_READ_AHEAD;
+use spapr_htab::inside::capi::types::SPAPR_HTAB_READ_AHEAD;
 
 const ORDER: u32 = 18;
 const SLOTS: u64 = 1 << (ORDER - 4);

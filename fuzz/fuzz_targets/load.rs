@@ -5,10 +5,10 @@
 #![no_main]
 
 use htab_fuzz::{Input, Told, told};
-use htab_lab::handle::{Failure, Handle};
-use htab_lab::world::{Kind, Wire, World};
+use htab_harness::handle::{Failure, Handle};
+use htab_harness::world::{Kind, Wire, World};
 use libfuzzer_sys::fuzz_target;
-use spapr_htab::capi::types::SPAPR_HTAB_GATHER;
+use spapr_htab::inside::capi::types::SPAPR_HTAB_GATHER;
 
 /// The destination, and whether all of the stream was taken.
 fn load(kind: Kind, control: &[u8], stream: &[u8]) -> (Handle, bool, Result<(), Failure>) {

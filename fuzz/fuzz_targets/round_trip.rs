@@ -4,11 +4,11 @@
 #![no_main]
 
 use htab_fuzz::Input;
-use htab_lab::handle::Handle;
-use htab_lab::world::{Kind, Place, Wire, World};
+use htab_harness::handle::Handle;
+use htab_harness::world::{Kind, Place, Wire, World};
 use htab_model::record::hpte;
 use libfuzzer_sys::fuzz_target;
-use spapr_htab::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
+use spapr_htab::inside::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
 
 const ORDER: u32 = 18;
 const MOST_CALLS: usize = 300;

@@ -3,8 +3,8 @@
 //! library.
 
 use arbitrary::Unstructured;
-use htab_lab::plan::{Call, Fault};
-use htab_lab::world::World;
+use htab_harness::plan::{Call, Fault};
+use htab_harness::world::World;
 use std::collections::BTreeMap;
 
 /// The fuzzer's bytes, taken from the front; zeros once there are no more.

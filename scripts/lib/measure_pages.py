@@ -51,7 +51,7 @@ workloads says more. A guest that is faster changes more between two sweeps, so 
 hardware. What a table holds, how its entries lie and how a first pass is cut do not depend on speed.
 Nothing pages the guest out here.
 
-Workloads ([load.c](../tests/guest/inside/load.c)): *idle*, one process that writes to the same 4 MiB again and again,
+Workloads ([load.c](../tests/system/tcg/inside/load.c)): *idle*, one process that writes to the same 4 MiB again and again,
 which changes nothing in the table (a guest that does nothing has its RAM all sent after the first pass, and on a quiet
 machine the migration is over before there is another); *fork and exec*, a
 loop that starts a program that ends at once; *compile-like*, two processes at a time, each of which maps 40 of 96

@@ -98,7 +98,7 @@ fetch_qemu_source() {
 patch_qemu_source() {
 	local patches=() name=${version//:/_}
 	if [[ $emulator == yes ]]; then
-		patches=("$repo/tests/kvm/emulator.patch")
+		patches=("$repo/tests/system/kvm/emulator.patch")
 	elif [[ $patched == yes ]]; then
 		patches=("$repo/qemu-patches/$series"/*.patch)
 		[[ -e ${patches[0]} ]] || die 65 "there is no series in qemu-patches/$series."

@@ -4,7 +4,7 @@
 use super::handle::SpaprHtab;
 use super::log::Routed;
 use crate::error::Error;
-use crate::lock::lock;
+use crate::sync::lock::lock;
 use libc::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

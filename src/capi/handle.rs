@@ -5,13 +5,13 @@ use super::call::write_out;
 use super::host::CHost;
 use super::log;
 use super::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD, SpaprHtabHost};
-use crate::ahead::AheadOptions;
 use crate::error::Error;
 use crate::load::Loader;
-use crate::lock::{Exclusive, lock};
-use crate::report::LoadReport;
+use crate::save::ahead::AheadOptions;
+use crate::save::sweep::DutyCycle;
 use crate::save::{SaveOptions, Saver};
-use crate::sweep::Share;
+use crate::stats::LoadStats;
+use crate::sync::lock::{Exclusive, lock};
 use ::log::LevelFilter;
 use libc::{c_char, c_int};
 use std::panic::catch_unwind;
@@ -25,7 +25,7 @@ pub struct SpaprHtab {
     pub(super) host: CHost,
     pub(super) saver: Saver,
     pub(super) loading: Exclusive<Loader>,
-    pub(super) loaded: Mutex<LoadReport>,
+    pub(super) loaded: Mutex<LoadStats>,
     pub(super) last_error: Mutex<String>,
 }
 
@@ -43,7 +43,7 @@ impl SpaprHtab {
         };
         SaveOptions {
             compare: calls.flags & SPAPR_HTAB_COMPARE != 0,
-            share: Share::new(calls.sweep_share).unwrap_or(Share::DEFAULT),
+            share: DutyCycle::new(calls.sweep_share).unwrap_or(DutyCycle::DEFAULT),
             ahead: (calls.flags & SPAPR_HTAB_READ_AHEAD != 0).then_some(queue_bytes),
         }
     }
@@ -81,7 +81,7 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
     {
         return Err(Error::Argument("the host structure has unknown flags"));
     }
-    if copy.sweep_share != 0 && Share::new(copy.sweep_share).is_none() {
+    if copy.sweep_share != 0 && DutyCycle::new(copy.sweep_share).is_none() {
         return Err(Error::Argument("the host structure's sweep_share is no percentage"));
     }
     if copy.table.is_none() {

@@ -5,11 +5,11 @@ use super::fd::HostFd;
 use super::types::{
     SPAPR_HTAB_TABLE_KERNEL, SPAPR_HTAB_TABLE_MEMORY, SPAPR_HTAB_TABLE_NONE, SpaprHtabHost, SpaprHtabTable,
 };
-use crate::clock::{Clock, Nanos, SystemClock};
 use crate::error::{Errno, Error};
+use crate::format::hpte::Order;
+use crate::host::{Clock, Nanos, SystemClock};
 use crate::host::{Host, HptFd, OpenOptions};
-use crate::hpte::Order;
-use crate::stream::{Get, Put};
+use crate::host::{StreamReader, StreamWriter};
 use crate::table::{SharedTable, Table};
 use libc::{c_int, c_void};
 
@@ -27,6 +27,10 @@ unsafe impl Sync for CHost {}
 
 fn done(result: c_int) -> Result<(), Errno> {
     if result < 0 { Err(Errno::from_negative(result.into())) } else { Ok(()) }
+}
+
+fn order(order: u32) -> Result<Order, Error> {
+    Order::new(order).ok_or(Error::Order { order })
 }
 
 fn missing() -> Errno {
@@ -70,9 +74,9 @@ impl Host for CHost {
         done(unsafe { ask(self.calls.opaque, &raw mut out) }).map_err(Error::Table)?;
         match out.kind {
             SPAPR_HTAB_TABLE_NONE => Ok(Table::None),
-            SPAPR_HTAB_TABLE_KERNEL => Order::new(out.order).map(Table::Kernel),
+            SPAPR_HTAB_TABLE_KERNEL => order(out.order).map(Table::Kernel),
             SPAPR_HTAB_TABLE_MEMORY => {
-                let order = Order::new(out.order)?;
+                let order = order(out.order)?;
                 // SAFETY: the host promised, in documenting `memory`, an allocation of 1 << order bytes that outlives
                 // the save or load that asks, or its part before spapr_htab_quiesce, and that others use in words.
                 let table = unsafe { SharedTable::new(out.memory.cast(), order) };
@@ -105,7 +109,7 @@ pub struct CStream<'a> {
     stream: *mut c_void,
 }
 
-impl Put for CStream<'_> {
+impl StreamWriter for CStream<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let put = self.calls.put.ok_or(missing())?;
         // SAFETY: the host promised that its callbacks may be called with its opaque pointer and the stream that it gave
@@ -119,7 +123,7 @@ impl Put for CStream<'_> {
     }
 }
 
-impl Get for CStream<'_> {
+impl StreamReader for CStream<'_> {
     fn get(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
         let get = self.calls.get.ok_or(missing())?;
         // SAFETY: as in `put`; the buffer is ours alone, of the length told.

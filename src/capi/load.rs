@@ -3,7 +3,7 @@
 
 use super::call::{call, needs};
 use super::handle::SpaprHtab;
-use crate::lock::lock;
+use crate::sync::lock::lock;
 use libc::{c_int, c_void};
 
 /// Reads one body of the section from `stream` into the guest's table.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The library's log, routed to the callback of the handle that the calling thread is inside of.
 
-use crate::ahead;
+use crate::save::ahead;
 use libc::{c_int, c_void};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::cell::Cell;

@@ -4,7 +4,7 @@
 use super::call::call;
 use super::handle::SpaprHtab;
 use crate::error::Error;
-use crate::hpte::{Hpte, Slot};
+use crate::format::hpte::{Hpte, Slot};
 use crate::lookup;
 use libc::{c_int, c_void};
 

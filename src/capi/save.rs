@@ -3,7 +3,7 @@
 
 use super::call::{call, needs, write_out};
 use super::handle::SpaprHtab;
-use crate::clock::Nanos;
+use crate::host::Nanos;
 use crate::save::Progress;
 use libc::{c_int, c_void};
 

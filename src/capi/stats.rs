@@ -7,11 +7,11 @@ use super::types::{
     SPAPR_HTAB_READER_FULL, SPAPR_HTAB_READER_NONE, SPAPR_HTAB_READER_PARKED, SPAPR_HTAB_READER_READING,
     SpaprHtabPass, SpaprHtabStats,
 };
-use crate::ahead::Activity;
-use crate::clock::Nanos;
 use crate::error::Error;
-use crate::lock::lock;
-use crate::record::Tally;
+use crate::format::record::Tally;
+use crate::host::Nanos;
+use crate::save::ahead::Activity;
+use crate::sync::lock::lock;
 use libc::c_int;
 
 fn pass(tally: Tally, time: Nanos) -> SpaprHtabPass {
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn spapr_htab_stats(
         let (save_records, save_bytes) = save.since_size();
         let queue = handle.saver.queue();
         let stats = SpaprHtabStats {
-            save_order: save.order.map_or(0, crate::hpte::Order::log2_bytes),
+            save_order: save.order.map_or(0, crate::format::hpte::Order::log2_bytes),
             save_crc32: save.crc.value(),
             save_passes: save.passes.len() as u64,
             save_pending: save.pending,

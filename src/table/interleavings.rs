@@ -3,7 +3,7 @@
 //! and with every value that the memory model lets a load return (docs/testing.md).
 
 use super::{SharedSlot, before_dirty};
-use crate::hpte::{Hpte, V_DIRTY, V_VALID};
+use crate::format::hpte::{Hpte, V_DIRTY, V_VALID};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
 use loom::thread;

@@ -121,7 +121,7 @@ test_cross() {
 	local flags=CARGO_TARGET_POWERPC64LE_UNKNOWN_LINUX_GNU_RUSTFLAGS
 	CC=$gcc env "$flags=${!flags} --cfg spapr_htab_test_panic" "$root/scripts/build-archive" --target-dir "$work/panic" \
 		--exports "$work/exports" "$work/panic.a"
-	(cd "$root" && "${CARGO:-cargo}" build --locked --release -p htab-second)
+	(cd "$root" && "${CARGO:-cargo}" build --manifest-path tests/Cargo.toml --locked --release -p htab-second)
 	local second=$CARGO_TARGET_DIR/$triple/release/libhtab_second.a
 	read -ra libs <<<"$("$root/scripts/build-archive" --target "$triple" --native-libs)"
 	for order in "$work/panic.a $second" "$second $work/panic.a"; do

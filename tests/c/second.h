@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The model of the kernel's HPT file descriptor, for C: what tests/second exports, documented there.
+ * The model of the kernel's HPT file descriptor, for C: what tests/c/second exports, documented there.
  *
  * The functions named like callbacks of SpaprHtabHost can serve as such, with the model as the opaque
  * pointer.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A table in the kernel, which tests/model stands for, read ahead by the library's thread. */
+/* A table in the kernel, which tests/support/model stands for, read ahead by the library's thread. */
 #include "second.h"
 #include "support.h"
 #include <dirent.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A table in the kernel, which tests/model stands for: saved while it changes, and loaded into another
+/* A table in the kernel, which tests/support/model stands for: saved while it changes, and loaded into another
  * kernel. */
 #include "second.h"
 #include "support.h"

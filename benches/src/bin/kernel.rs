@@ -13,9 +13,9 @@ use htab_bench::tables::{Shape, pick};
 use htab_model::kvm::Kvm;
 use htab_model::vm::WRITE;
 use serde_json::{Value, json};
-use spapr_htab::capi::types::SPAPR_HTAB_READ_AHEAD;
-use spapr_htab::clock::SystemClock;
-use spapr_htab::source::MAX_CHUNK_BYTES;
+use spapr_htab::inside::capi::types::SPAPR_HTAB_READ_AHEAD;
+use spapr_htab::inside::host::SystemClock;
+use spapr_htab::inside::save::source::MAX_CHUNK_BYTES;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 const SEED: u64 = 1;

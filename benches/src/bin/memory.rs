@@ -10,7 +10,7 @@ use htab_bench::memory_table::MemoryTable;
 use htab_bench::rival::memory as rival;
 use htab_bench::tables::Shape;
 use serde_json::{Value, json};
-use spapr_htab::clock::SystemClock;
+use spapr_htab::inside::host::SystemClock;
 use std::hint::black_box;
 
 const SEED: u64 = 1;

@@ -8,15 +8,15 @@ use htab_bench::library::In;
 use htab_bench::tables::{Shape, entry};
 use htab_bench::vast::{Costs, Fill, Vast, VastStream};
 use serde_json::{Value, json};
-use spapr_htab::ahead::AheadOptions;
-use spapr_htab::clock::{Clock, Nanos, SystemClock};
-use spapr_htab::error::{Errno, Error};
-use spapr_htab::host::{Host, HptFd, OpenOptions};
-use spapr_htab::hpte::Order;
-use spapr_htab::load::Loader;
-use spapr_htab::record::{Extent, StreamHeader};
-use spapr_htab::save::{SaveOptions, Saver};
-use spapr_htab::table::Table;
+use spapr_htab::inside::error::{Errno, Error};
+use spapr_htab::inside::format::hpte::Order;
+use spapr_htab::inside::format::record::{RecordHeader, StreamHeader};
+use spapr_htab::inside::host::{Clock, Nanos, SystemClock};
+use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
+use spapr_htab::inside::load::Loader;
+use spapr_htab::inside::save::ahead::AheadOptions;
+use spapr_htab::inside::save::{SaveOptions, Saver};
+use spapr_htab::inside::table::Table;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -131,7 +131,7 @@ fn body(order: u32) -> Vec<u8> {
     let mut body = vec![0; 4];
     let slots = 1_u64 << (order.min(28) - 4);
     let mut put = |index: u64, count: u64| {
-        let run = Extent {
+        let run = RecordHeader {
             index: u32::try_from(index).expect("a slot"),
             n_valid: u16::try_from(count).expect("a record"),
             n_invalid: 0,

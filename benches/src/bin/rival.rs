@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the rival sends of a table in memory that stands still: a line "INDEX VALID INVALID" for each record.
 //!
-//! `bench-rival FILE`, the table's bytes. tests/guest/measure holds this against what QEMU's own code sent.
+//! `bench-rival FILE`, the table's bytes. tests/system/tcg/measure holds this against what QEMU's own code sent.
 
 use htab_bench::library::{In, Out};
 use htab_bench::rival::memory;
-use spapr_htab::clock::SystemClock;
-use spapr_htab::stream::Get;
+use spapr_htab::inside::host::StreamReader;
+use spapr_htab::inside::host::SystemClock;
 
 fn main() {
     let path = std::env::args().nth(1).expect("a file");

@@ -2,10 +2,10 @@
 //! The kernel's table as QEMU reads and writes it: 2 KiB at a time, and a call for each record.
 
 use super::{body, get_exactly, get_header, put_header};
-use spapr_htab::clock::{Clock, Nanos};
-use spapr_htab::error::Errno;
-use spapr_htab::host::HptFd;
-use spapr_htab::stream::{Get, Put};
+use spapr_htab::inside::error::Errno;
+use spapr_htab::inside::host::HptFd;
+use spapr_htab::inside::host::{Clock, Nanos};
+use spapr_htab::inside::host::{StreamReader, StreamWriter};
 
 /// One read's buffer.
 const READ_BYTES: usize = 2048;
@@ -25,7 +25,7 @@ impl Save {
     }
 
     /// One read, and its records put one by one; tells the bytes read.
-    fn step(&mut self, stream: &mut dyn Put) -> Result<usize, Errno> {
+    fn step(&mut self, stream: &mut dyn StreamWriter) -> Result<usize, Errno> {
         let got = self.fd.read(&mut self.buf)?;
         let mut rest = &self.buf[..got];
         while let Some((head, after)) = rest.split_first_chunk::<8>() {
@@ -45,7 +45,7 @@ impl Save {
     /// The fd's or the stream's.
     pub fn iterate(
         &mut self,
-        stream: &mut dyn Put,
+        stream: &mut dyn StreamWriter,
         clock: &dyn Clock,
         max: Option<Nanos>,
     ) -> Result<bool, Errno> {
@@ -66,7 +66,7 @@ impl Save {
     ///
     /// # Errors
     /// The fd's or the stream's.
-    pub fn pass(&mut self, stream: &mut dyn Put) -> Result<(), Errno> {
+    pub fn pass(&mut self, stream: &mut dyn StreamWriter) -> Result<(), Errno> {
         body(stream, |stream| {
             while self.step(stream)? + ROOM_NEEDED >= READ_BYTES {}
             Ok(())
@@ -77,7 +77,7 @@ impl Save {
     ///
     /// # Errors
     /// The fd's or the stream's.
-    pub fn complete(&mut self, stream: &mut dyn Put, clock: &dyn Clock) -> Result<(), Errno> {
+    pub fn complete(&mut self, stream: &mut dyn StreamWriter, clock: &dyn Clock) -> Result<(), Errno> {
         self.iterate(stream, clock, None).map(|_| ())
     }
 }
@@ -86,7 +86,7 @@ impl Save {
 ///
 /// # Errors
 /// The fd's or the stream's.
-pub fn load(stream: &mut dyn Get, fd: &mut dyn HptFd) -> Result<(), Errno> {
+pub fn load(stream: &mut dyn StreamReader, fd: &mut dyn HptFd) -> Result<(), Errno> {
     get_exactly(stream, &mut [0; 4])?;
     let mut record = Vec::new();
     while let Some((index, n_valid, n_invalid)) = get_header(stream)? {

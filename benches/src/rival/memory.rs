@@ -3,10 +3,10 @@
 //! record.
 
 use super::{body, get_exactly, get_header, put_header};
-use spapr_htab::clock::{Clock, Nanos};
-use spapr_htab::error::Errno;
-use spapr_htab::hpte::{V_DIRTY, V_VALID};
-use spapr_htab::stream::{Get, Put};
+use spapr_htab::inside::error::Errno;
+use spapr_htab::inside::format::hpte::{V_DIRTY, V_VALID};
+use spapr_htab::inside::host::{Clock, Nanos};
+use spapr_htab::inside::host::{StreamReader, StreamWriter};
 
 const VALID: u64 = V_VALID.to_be();
 const DIRTY: u64 = V_DIRTY.to_be();
@@ -50,7 +50,13 @@ impl<'a> Save<'a> {
         self.words[index * 2] &= !DIRTY;
     }
 
-    fn put(&self, stream: &mut dyn Put, from: usize, valid: usize, invalid: usize) -> Result<(), Errno> {
+    fn put(
+        &self,
+        stream: &mut dyn StreamWriter,
+        from: usize,
+        valid: usize,
+        invalid: usize,
+    ) -> Result<(), Errno> {
         let number = |count: usize| u16::try_from(count).map_err(|_| Errno::EIO);
         let index = u32::try_from(from).map_err(|_| Errno::EIO)?;
         put_header(stream, index, number(valid)?, number(invalid)?)?;
@@ -61,7 +67,7 @@ impl<'a> Save<'a> {
     }
 
     /// Valid entries only, from where the last call ended; every slot is stored to.
-    fn first_pass(&mut self, stream: &mut dyn Put, bound: &Bound<'_>) -> Result<(), Errno> {
+    fn first_pass(&mut self, stream: &mut dyn StreamWriter, bound: &Bound<'_>) -> Result<(), Errno> {
         let slots = self.slots();
         while self.index < slots && !stream.rate_limited() {
             while self.index < slots && !self.is(self.index, VALID) {
@@ -88,7 +94,12 @@ impl<'a> Save<'a> {
     }
 
     /// What carries the mark, once round the table from where the last call ended; tells whether there was nothing.
-    fn later_pass(&mut self, stream: &mut dyn Put, bound: &Bound<'_>, last: bool) -> Result<bool, Errno> {
+    fn later_pass(
+        &mut self,
+        stream: &mut dyn StreamWriter,
+        bound: &Bound<'_>,
+        last: bool,
+    ) -> Result<bool, Errno> {
         let slots = self.slots();
         let (mut examined, mut sent) = (0, 0);
         while examined < slots && (last || !stream.rate_limited()) {
@@ -135,7 +146,7 @@ impl<'a> Save<'a> {
     /// The stream's.
     pub fn iterate(
         &mut self,
-        stream: &mut dyn Put,
+        stream: &mut dyn StreamWriter,
         clock: &dyn Clock,
         max: Option<Nanos>,
     ) -> Result<bool, Errno> {
@@ -153,7 +164,7 @@ impl<'a> Save<'a> {
     ///
     /// # Errors
     /// The stream's.
-    pub fn complete(&mut self, stream: &mut dyn Put, clock: &dyn Clock) -> Result<(), Errno> {
+    pub fn complete(&mut self, stream: &mut dyn StreamWriter, clock: &dyn Clock) -> Result<(), Errno> {
         let bound = Bound { clock, began: clock.now(), max: None };
         body(stream, |stream| {
             if self.first_pass {
@@ -168,7 +179,7 @@ impl<'a> Save<'a> {
 ///
 /// # Errors
 /// The stream's.
-pub fn load(stream: &mut dyn Get, words: &mut [u64]) -> Result<(), Errno> {
+pub fn load(stream: &mut dyn StreamReader, words: &mut [u64]) -> Result<(), Errno> {
     get_exactly(stream, &mut [0; 4])?;
     while let Some((index, n_valid, n_invalid)) = get_header(stream)? {
         let from = usize::try_from(index).map_err(|_| Errno::EIO)? * 2;

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The sentences: what failed, where, why as far as it is known, and what to do.
+
+use super::{Access, Errno, Error, Place};
+use std::fmt;
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} of this section, at its byte {}", self.record, self.offset)
+    }
+}
+
+/// What an errno of a write to the kernel's fd means (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
+fn write_cause(errno: Errno) -> &'static str {
+    match errno.number() {
+        libc::EBUSY => {
+            "the destination's vCPUs are running; the table can only be written while they are stopped"
+        }
+        libc::EINVAL => {
+            "the guest is in radix mode, the slot is outside the kernel's table, or the entry has a page size that \
+             the kernel does not know"
+        }
+        libc::EIO => {
+            "the kernel refused the entry: its real address is not aligned to its page size, its WIMG bits do not \
+             match the memory behind it, or the host's pages there are smaller than the guest's"
+        }
+        libc::EFAULT => "the kernel could not read the record from memory",
+        libc::ENOSPC | libc::ENOMEM => "the kernel has no memory left for the entry",
+        _ => "the kernel gave no further reason",
+    }
+}
+
+/// What an errno of `KVM_PPC_GET_HTAB_FD` means.
+fn open_cause(errno: Errno) -> &'static str {
+    match errno.number() {
+        libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
+            "this kernel has no KVM_PPC_GET_HTAB_FD for this VM (it exists under KVM-HV only)"
+        }
+        libc::EMFILE | libc::ENFILE => "no file descriptor is left; raise the limit on open files",
+        libc::ENOMEM => "the kernel has no memory left",
+        libc::EBADF => "the host gave no VM file descriptor",
+        _ => "the kernel gave no further reason",
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Argument(what) => write!(f, "wrong call: {what}"),
+            Error::State(what) => write!(f, "wrong order of calls: {what}"),
+            Error::Reentered(what) => write!(f, "{what} was called from inside itself"),
+            Error::Order { order } => write!(
+                f,
+                "a hash table of order {order} cannot be migrated: orders 18 to 36 (256 KiB to 64 GiB) can"
+            ),
+            Error::StartIndex { start, order } => write!(
+                f,
+                "slot {start} is outside the table of order {}, which has {} slots",
+                order.log2_bytes(),
+                order.slots()
+            ),
+            Error::Buffer { bytes } => {
+                write!(f, "a read buffer of {bytes} bytes holds no record: at least 25 are needed")
+            }
+            Error::Memory { bytes, what } => write!(f, "there are no {bytes} bytes of memory to be had {what}"),
+            Error::Table(errno) => write!(f, "the host could not name the guest's hash table: {errno}"),
+            Error::Open(access, errno) => {
+                let to = match access {
+                    Access::Read => "read",
+                    Access::Write => "write",
+                };
+                write!(f, "cannot {to} the kernel's hash table: {errno}; {}", open_cause(*errno))
+            }
+            Error::KernelRead { slot, pass, errno } => write!(
+                f,
+                "reading the kernel's hash table failed from slot {slot} on in pass {pass}: {errno}; the migration \
+                 cannot go on, the guest can"
+            ),
+            Error::KernelRecord { record, slot, why } => write!(
+                f,
+                "the kernel's record for slot {} ({} valid, {} invalid; read from slot {slot} on) is wrong: {why}; was \
+                 the table replaced without spapr_htab_quiesce?",
+                record.index, record.n_valid, record.n_invalid
+            ),
+            Error::FirstPassShort { end, order } => write!(
+                f,
+                "the kernel's hash table ended at slot {end}, but a table of order {} has {} slots; was it replaced \
+                 without spapr_htab_quiesce?",
+                order.log2_bytes(),
+                order.slots()
+            ),
+            Error::KernelWrite { slot, slots, errno } => {
+                write!(f, "loading slot {slot} into the kernel's hash table failed: {errno}")?;
+                if *slots > 1 {
+                    write!(f, " (or one of the {} slots after it)", slots - 1)?;
+                }
+                write!(f, "; {}", write_cause(*errno))
+            }
+            Error::KernelShort { slot, took, gave } => write!(
+                f,
+                "the kernel took {took} of the {gave} bytes of the record for slot {slot} and gave no reason; the \
+                 table is incomplete"
+            ),
+            Error::SizeUnsent { order } => write!(
+                f,
+                "the guest's hash table was replaced by one of order {} just before the VM stopped and its size can no \
+                 longer be sent; migrate again",
+                order.log2_bytes()
+            ),
+            Error::StreamWrite { pass, sent, errno } => write!(
+                f,
+                "the migration stream failed in pass {pass} of the hash table, after {sent} bytes of it: {errno}"
+            ),
+            Error::StreamRead(place, errno) => write!(f, "the migration stream failed at {place}: {errno}"),
+            Error::Truncated(place) => write!(
+                f,
+                "the migration stream ended at {place}, before the record that closes it; the source was cut off"
+            ),
+            Error::Version(version) => {
+                write!(f, "the hash table's section has version {version}; only version 1 is known")
+            }
+            Error::OutOfTable(place, run, order) => write!(
+                f,
+                "refused {place}: it names slots {} to {} ({} valid, {} invalid), and a table of order {} ends at slot \
+                 {}; nothing of this record was loaded",
+                run.index,
+                run.end().saturating_sub(1),
+                run.n_valid,
+                run.n_invalid,
+                order.log2_bytes(),
+                order.slots() - 1
+            ),
+            Error::NoTable(place, run) => write!(
+                f,
+                "refused {place}: it brings entries from slot {} on, but no hash table was announced before it",
+                run.index
+            ),
+            Error::Allocate(order, errno) => write!(
+                f,
+                "the host could not allocate the hash table of order {} that the stream asks for: {errno}",
+                order.log2_bytes()
+            ),
+            Error::Free(errno) => write!(f, "the host could not free its hash table: {errno}"),
+            Error::Internal => f.write_str(
+                "a bug in spapr-htab (a panic, see the log); a save under way refuses to go on until the next setup",
+            ),
+            Error::Reader(said) => write!(
+                f,
+                "a bug in spapr-htab (a panic while reading ahead: {said}); the save refuses to go on until the next setup"
+            ),
+        }
+    }
+}

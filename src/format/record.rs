@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Records: a run of valid entries followed by a run of invalid slots.
+//!
+//! ```text
+//!            0        4         6           8                        8 + 16 * n_valid
+//!            +--------+---------+-----------+------------------------+
+//!            | index  | n_valid | n_invalid | n_valid HPTEs, 16 each |
+//!            +--------+---------+-----------+------------------------+
+//! kernel       host     host      host        big-endian
+//! stream       be32     be16      be16        big-endian
+//! ```
+//!
+//! The kernel's form is `struct kvm_get_htab_header` (Linux 6.1, arch/powerpc/include/uapi/asm/kvm.h), the stream's is
+//! `htab_save_chunk` (QEMU 7.2, hw/ppc/spapr.c). On a big-endian host both look the same; they are different types all
+//! the same, so that neither can be taken for the other.
+
+use crate::format::hpte::{HPTE_BYTES, Hpte, Order};
+
+/// Bytes of a record's header, in both forms.
+pub const HEADER_BYTES: usize = 8;
+/// Most valid entries in a record that this library puts on the wire. A QEMU 7.2 destination under KVM copies a record
+/// onto a coroutine's stack of 1 MiB, which 65,535 entries would overrun; this many take an eighth of it.
+pub const MAX_WIRE_VALID: u16 = 8192;
+
+/// Which slots a record speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RecordHeader {
+    /// The first slot.
+    pub index: u32,
+    /// Slots from `index` on whose entries follow the header.
+    pub n_valid: u16,
+    /// Slots after those that are invalid.
+    pub n_invalid: u16,
+}
+
+impl RecordHeader {
+    /// The first slot after the record's, up to 2^32 + 131,069.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        u64::from(self.index) + u64::from(self.n_valid) + u64::from(self.n_invalid)
+    }
+
+    /// Bytes of the entries that follow the header.
+    #[must_use]
+    pub fn payload_bytes(self) -> usize {
+        usize::from(self.n_valid) * HPTE_BYTES
+    }
+
+    /// This record and the one after it as one, if they touch and no valid entry follows an invalid slot.
+    #[must_use]
+    pub fn join(self, next: RecordHeader) -> Option<RecordHeader> {
+        if self.end() != u64::from(next.index) || (next.n_valid > 0 && self.n_invalid > 0) {
+            return None;
+        }
+        let n_valid = self.n_valid.checked_add(next.n_valid)?;
+        let n_invalid = self.n_invalid.checked_add(next.n_invalid)?;
+        Some(RecordHeader { n_valid, n_invalid, ..self })
+    }
+
+    /// Whether every slot exists in a table of this order.
+    #[must_use]
+    pub fn fits(self, order: Order) -> bool {
+        self.end() <= order.slots()
+    }
+}
+
+/// A record's header as the kernel reads and writes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KernelHeader(pub RecordHeader);
+
+/// A record's header as it goes through the migration stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamHeader(pub RecordHeader);
+
+impl KernelHeader {
+    /// Host byte order.
+    #[must_use]
+    pub fn parse(bytes: [u8; HEADER_BYTES]) -> KernelHeader {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        KernelHeader(RecordHeader {
+            index: u32::from_ne_bytes([a, b, c, d]),
+            n_valid: u16::from_ne_bytes([e, f]),
+            n_invalid: u16::from_ne_bytes([g, h]),
+        })
+    }
+
+    /// The inverse of [`KernelHeader::parse`].
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.0.index.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&self.0.n_valid.to_ne_bytes());
+        bytes[6..].copy_from_slice(&self.0.n_invalid.to_ne_bytes());
+        bytes
+    }
+}
+
+impl StreamHeader {
+    /// The record that ends a body: no slot at index 0.
+    pub const END: StreamHeader = StreamHeader(RecordHeader { index: 0, n_valid: 0, n_invalid: 0 });
+
+    /// Big-endian.
+    #[must_use]
+    pub fn parse(bytes: [u8; HEADER_BYTES]) -> StreamHeader {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        StreamHeader(RecordHeader {
+            index: u32::from_be_bytes([a, b, c, d]),
+            n_valid: u16::from_be_bytes([e, f]),
+            n_invalid: u16::from_be_bytes([g, h]),
+        })
+    }
+
+    /// The inverse of [`StreamHeader::parse`].
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.0.index.to_be_bytes());
+        bytes[4..6].copy_from_slice(&self.0.n_valid.to_be_bytes());
+        bytes[6..].copy_from_slice(&self.0.n_invalid.to_be_bytes());
+        bytes
+    }
+}
+
+/// What a run of records held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Records, those that end a body left out.
+    pub records: u64,
+    /// Entries sent as valid.
+    pub valid: u64,
+    /// Slots sent as invalid.
+    pub invalid: u64,
+    /// Bytes of headers and entries.
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// One more record.
+    pub fn count(&mut self, record: RecordHeader) {
+        self.records += 1;
+        self.valid += u64::from(record.n_valid);
+        self.invalid += u64::from(record.n_invalid);
+        self.bytes += (HEADER_BYTES + record.payload_bytes()) as u64;
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, more: Tally) {
+        self.records += more.records;
+        self.valid += more.valid;
+        self.invalid += more.invalid;
+        self.bytes += more.bytes;
+    }
+}
+
+/// Builds stream records in a buffer, slot by slot, joining neighbours.
+///
+/// The caller asks [`RecordBuilder::has_room`] before each slot.
+pub struct RecordBuilder<'a> {
+    buf: &'a mut [u8],
+    len: usize,
+    open: Option<(usize, RecordHeader)>,
+    tally: Tally,
+}
+
+impl<'a> RecordBuilder<'a> {
+    /// Starts with an empty buffer.
+    pub fn new(buf: &'a mut [u8]) -> RecordBuilder<'a> {
+        RecordBuilder { buf, len: 0, open: None, tally: Tally::default() }
+    }
+
+    /// Whether one more slot fits, whatever it is.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.buf.len() - self.len >= HEADER_BYTES + HPTE_BYTES
+    }
+
+    /// Adds a valid entry. Slots come in ascending order.
+    pub fn valid(&mut self, slot: u32, entry: Hpte) {
+        match &mut self.open {
+            Some((_, run))
+                if run.end() == u64::from(slot) && run.n_invalid == 0 && run.n_valid < MAX_WIRE_VALID =>
+            {
+                run.n_valid += 1;
+            }
+            _ => self.start(RecordHeader { index: slot, n_valid: 1, n_invalid: 0 }),
+        }
+        self.buf[self.len..self.len + HPTE_BYTES].copy_from_slice(&entry.to_be_bytes());
+        self.len += HPTE_BYTES;
+    }
+
+    /// Adds an invalid slot.
+    pub fn invalid(&mut self, slot: u32) {
+        match &mut self.open {
+            Some((_, run)) if run.end() == u64::from(slot) && run.n_invalid < u16::MAX => run.n_invalid += 1,
+            _ => self.start(RecordHeader { index: slot, n_valid: 0, n_invalid: 1 }),
+        }
+    }
+
+    /// Ends the last record; `buf[..tally.bytes]` is what was built.
+    #[must_use]
+    pub fn finish(mut self) -> Tally {
+        self.close();
+        self.tally
+    }
+
+    fn start(&mut self, run: RecordHeader) {
+        self.close();
+        self.open = Some((self.len, run));
+        self.len += HEADER_BYTES;
+    }
+
+    fn close(&mut self) {
+        if let Some((at, run)) = self.open.take() {
+            self.buf[at..at + HEADER_BYTES].copy_from_slice(&StreamHeader(run).to_bytes());
+            self.tally.count(run);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_headers_are_big_endian_and_kernel_headers_are_the_hosts() {
+        let run = RecordHeader { index: 0x0102_0304, n_valid: 0x0506, n_invalid: 0x0708 };
+        assert_eq!(StreamHeader(run).to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        let kernel = KernelHeader(run).to_bytes();
+        assert_eq!(kernel[..4], 0x0102_0304_u32.to_ne_bytes());
+        assert_eq!(kernel[4..6], 0x0506_u16.to_ne_bytes());
+        assert_eq!(KernelHeader::parse(kernel).0, run);
+    }
+
+    #[test]
+    fn the_bound_is_taken_in_64_bits() {
+        let last = RecordHeader { index: u32::MAX, n_valid: 1, n_invalid: 0 };
+        assert!(last.fits(Order::MAX));
+        assert!(!RecordHeader { n_invalid: 1, ..last }.fits(Order::MAX));
+        assert!(!last.fits(Order::MIN));
+    }
+
+    #[test]
+    fn neighbours_share_a_record_up_to_the_wires_limit() {
+        let many = u32::from(MAX_WIRE_VALID) + 2;
+        let valid = u64::from(many);
+        let mut buf = vec![0; many as usize * HPTE_BYTES + 64];
+        let mut build = RecordBuilder::new(&mut buf);
+        for slot in 0..many {
+            build.valid(slot, Hpte { v: 1, r: u64::from(slot) });
+        }
+        build.invalid(many);
+        build.invalid(many + 2);
+        assert_eq!(build.finish(), Tally { records: 3, valid, invalid: 2, bytes: 24 + valid * 16 });
+        let longest = RecordHeader { index: 0, n_valid: MAX_WIRE_VALID, n_invalid: 0 };
+        assert_eq!(buf[..8], StreamHeader(longest).to_bytes());
+    }
+}

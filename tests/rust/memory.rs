@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A table in QEMU's memory, saved and loaded.
+
+use htab_harness::host::{Input, Output};
+use htab_harness::memory::{MemoryHost, arrive, same};
+use htab_harness::table::Numbers;
+use htab_harness::wire;
+use proptest::prelude::*;
+use spapr_htab::inside::format::hpte::{Hpte, Slot, V_BOLTED, V_DIRTY, V_VALID};
+use spapr_htab::inside::host::Nanos;
+use spapr_htab::inside::load::Loader;
+use spapr_htab::inside::lookup::{read_hptes, write_hpte};
+use spapr_htab::inside::save::source::{MemoryOptions, MemorySource, Source};
+use spapr_htab::inside::save::{Progress, SaveOptions, Saver};
+use spapr_htab::inside::table::Table;
+use std::sync::atomic::Ordering;
+
+const COMPARE: SaveOptions = SaveOptions { compare: true, ..SaveOptions::DEFAULT };
+const PLAIN: SaveOptions = SaveOptions::DEFAULT;
+
+fn store(host: &MemoryHost, slot: u64, v: u64, r: u64) {
+    host.memory().as_ref().expect("a table").store(slot, v, r);
+}
+
+fn filled(order: u32, seed: u64) -> MemoryHost {
+    let host = MemoryHost::new(order);
+    let mut numbers = Numbers(seed);
+    let slots = 1 << (order - 4);
+    for _ in 0..slots / 6 {
+        let v = numbers.any() & !0x7f | V_VALID | (numbers.any() & V_BOLTED);
+        store(&host, numbers.below(slots), v, numbers.any());
+    }
+    host
+}
+
+fn setup(host: &MemoryHost, saver: &Saver, options: SaveOptions) -> Vec<Vec<u8>> {
+    let mut out = Output::default();
+    saver.setup(host, &mut out, options).expect("setup");
+    vec![out.bytes]
+}
+
+fn iterate(host: &MemoryHost, saver: &Saver, bodies: &mut Vec<Vec<u8>>, max: Option<u64>) -> Progress {
+    let mut out = Output::default();
+    let progress = saver.iterate(host, &mut out, max.map(Nanos)).expect("iterate");
+    bodies.push(out.bytes);
+    progress
+}
+
+#[test]
+fn tables_of_several_orders_arrive() {
+    for (order, options) in [(18, PLAIN), (18, COMPARE), (20, PLAIN), (24, PLAIN), (25, COMPARE)] {
+        let host = filled(order, 1);
+        let saver = Saver::default();
+        let mut bodies = setup(&host, &saver, options);
+        assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::More);
+        assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::Clean);
+        arrive(&host, &saver, bodies).expect("it arrives");
+    }
+}
+
+#[test]
+fn the_first_pass_tells_valid_entries_only_and_the_dirty_bit_of_none() {
+    let host = filled(18, 2);
+    store(&host, 77, 0x1000, 5);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, PLAIN);
+    iterate(&host, &saver, &mut bodies, None);
+    let records = wire::body(&bodies[1]).expect("a body of records");
+    assert!(records.iter().all(|record| record.n_invalid == 0));
+    assert!(records.iter().flat_map(|record| &record.valid).all(|(v, _)| v & V_DIRTY == 0));
+    same(&host.dump(), &wire::replay(&records)).expect("all of it");
+    let left =
+        (0..1 << 14).filter(|slot| host.memory().as_ref().expect("a table").raw(*slot).0 & V_DIRTY != 0);
+    assert_eq!(left.count(), 0, "every mark was cleared, on invalid slots too");
+}
+
+#[test]
+fn later_passes_tell_what_is_marked() {
+    let host = filled(18, 3);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, PLAIN);
+    iterate(&host, &saver, &mut bodies, None);
+    store(&host, 5, 0x5000 | V_VALID, 1);
+    store(&host, 6, 0x6000, 1);
+    store(&host, 7, 0x7000, 1);
+    host.memory().as_ref().expect("a table").touch(200, 0x180);
+    iterate(&host, &saver, &mut bodies, None);
+    let records = wire::body(&bodies[2]).expect("a body of records");
+    let shapes: Vec<_> = records.iter().map(htab_model::record::Record::shape).collect();
+    assert_eq!(shapes, [(5, 1, 2)], "one record, and nothing of a touched slot without a mark");
+}
+
+#[test]
+fn comparing_finds_what_carries_no_mark() {
+    let host = filled(18, 4);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, COMPARE);
+    iterate(&host, &saver, &mut bodies, None);
+    let (touched, _, r) = host.dump()[10];
+    host.memory().as_ref().expect("a table").touch(touched, !r);
+    assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::More);
+    let records = wire::body(&bodies[2]).expect("a body of records");
+    assert_eq!(records.len(), 1);
+    assert_eq!(u64::from(records[0].index), touched);
+    assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::Clean);
+    arrive(&host, &saver, bodies).expect("it arrives");
+
+    // The same without comparing is the loss that this option is for.
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, PLAIN);
+    iterate(&host, &saver, &mut bodies, None);
+    host.memory().as_ref().expect("a table").flip(touched, 0x180);
+    assert!(arrive(&host, &saver, bodies).is_err());
+}
+
+#[test]
+fn the_bound_on_time_holds_for_empty_and_clean_tables() {
+    let host = MemoryHost::new(26);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, PLAIN);
+    host.tick.store(1, Ordering::Relaxed);
+    let mut calls = 0;
+    let mut progress = Progress::More;
+    while progress == Progress::More {
+        let before = host.clock_now();
+        progress = iterate(&host, &saver, &mut bodies, Some(16));
+        // Each look at the clock takes a nanosecond; a few more are for the statistics.
+        let took = host.clock_now() - before;
+        assert!(took <= 16 + 4, "call {calls} took {took} of 16 ns");
+        calls += 1;
+    }
+    // 4,194,304 slots, 4096 of them to a look at the clock: 1024 looks a pass, at most 16 to a call.
+    assert!(calls >= 2 * 1024 / 16, "{calls} calls");
+}
+
+#[test]
+fn tiny_and_odd_buffers_read_the_same_table() {
+    let host = filled(18, 5);
+    let Table::Memory(table) = spapr_htab::inside::host::Host::table(&host).expect("a table") else {
+        panic!()
+    };
+    for explicit_invalid in [false, true] {
+        for size in [25, 26, 39, 40, 41, 100, 4096, 1 << 20] {
+            let options = MemoryOptions { explicit_invalid, ..MemoryOptions::default() };
+            let mut source = MemorySource::new(table, options).expect("a source");
+            let mut buf = vec![0; size];
+            let mut stream = Vec::new();
+            loop {
+                let chunk = source.read(&mut buf, &host, None).expect("a read");
+                stream.extend_from_slice(&buf[..usize::try_from(chunk.tally.bytes).expect("small")]);
+                if chunk.wrapped {
+                    break;
+                }
+            }
+            let records = wire::records(&stream).expect("whole records");
+            same(&host.dump(), &wire::replay(&records)).expect("the same table");
+            let told: u64 =
+                records.iter().map(|record| record.valid.len() as u64 + u64::from(record.n_invalid)).sum();
+            assert_eq!(told == 1 << 14, explicit_invalid, "{told} slots told");
+        }
+    }
+    let mut source = MemorySource::new(table, MemoryOptions::default()).expect("a source");
+    assert!(source.read(&mut [0; 24], &host, None).is_err());
+}
+
+#[test]
+fn bolted_only_and_start_work_as_with_the_kernel() {
+    let host = filled(18, 6);
+    let Table::Memory(table) = spapr_htab::inside::host::Host::table(&host).expect("a table") else {
+        panic!()
+    };
+    let start = Slot(8000);
+    for compare in [false, true] {
+        let options = MemoryOptions { bolted_only: true, start, compare, ..MemoryOptions::default() };
+        let mut source = MemorySource::new(table, options).expect("a source");
+        let mut buf = vec![0; 65_544];
+        let mut records = Vec::new();
+        while source.pass() == 1 {
+            let chunk = source.read(&mut buf, &host, None).expect("a read");
+            let told = usize::try_from(chunk.tally.bytes).expect("small");
+            records.extend(wire::records(&buf[..told]).expect("whole records"));
+        }
+        let bolted: Vec<_> =
+            host.dump().into_iter().filter(|(slot, v, _)| *slot >= 8000 && v & V_BOLTED != 0).collect();
+        same(&bolted, &wire::replay(&records)).expect("bolted entries from the start on");
+    }
+    let outside = MemoryOptions { start: Slot(1 << 14), ..MemoryOptions::default() };
+    assert!(MemorySource::new(table, outside).is_err());
+}
+
+#[test]
+fn a_replaced_table_is_told_in_full_with_its_invalid_slots() {
+    let host = filled(18, 7);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, PLAIN);
+    iterate(&host, &saver, &mut bodies, None);
+    saver.quiesce();
+    // A reset clears the table in place; nothing in it is marked.
+    *host.memory() = Some(htab_harness::memory::Memory::new(18));
+    store(&host, 3, 0x3000 | V_VALID, 3);
+    saver.resume(&host).expect("resume");
+    // The stop comes before the new size could be sent; it is the old one, so records will do.
+    arrive(&host, &saver, bodies).expect("it arrives");
+}
+
+#[test]
+fn lookups_and_writes_reach_the_table_and_the_stream() {
+    let host = filled(18, 8);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, PLAIN);
+    iterate(&host, &saver, &mut bodies, None);
+    let entry = Hpte { v: 0x1234_0000 | V_VALID, r: 7 };
+    write_hpte(&host, &saver, Slot(9), entry).expect("a write");
+    let bytes = read_hptes(&host, &saver, Slot(9), 1).expect("a lookup");
+    assert_eq!(bytes, entry.to_be_bytes());
+    arrive(&host, &saver, bodies).expect("it arrives");
+}
+
+#[test]
+fn entries_are_stored_whole_and_invalid_slots_cleared() {
+    let host = filled(18, 9);
+    let body = [&[0; 4][..], &[0, 0, 0, 5, 0, 1, 0, 3], &[0x11; 7], &[0x41], &[0x22; 8], &[0; 8]].concat();
+    for slot in 4..12 {
+        store(&host, slot, 0xff00 | V_VALID, 0xff);
+    }
+    let mut loader = Loader::default();
+    loader.load(&host, &mut Input::new(&body), 1).expect("a load");
+    let raw = |slot| host.memory().as_ref().expect("a table").raw(slot);
+    assert_eq!(raw(4), (0xff00 | V_VALID | V_DIRTY, 0xff), "not named, not touched");
+    assert_eq!(raw(5), (0x1111_1111_1111_1101, 0x2222_2222_2222_2222));
+    assert_eq!([raw(6), raw(7), raw(8)], [(0, 0); 3]);
+    assert_eq!(raw(9).0 & V_VALID, V_VALID);
+    assert_eq!(loader.report().demoted, 0);
+}
+
+#[test]
+fn a_change_behind_a_sweep_that_ran_out_of_time_is_not_lost() {
+    for options in [PLAIN, COMPARE] {
+        let host = MemoryHost::new(18);
+        let saver = Saver::default();
+        let mut bodies = setup(&host, &saver, options);
+        iterate(&host, &saver, &mut bodies, None);
+        // In the middle of a pass that found nothing so far; then the VM changes a slot behind it, and stops.
+        iterate(&host, &saver, &mut bodies, Some(0));
+        assert!(saver.feed().position().0 > 5);
+        store(&host, 5, 0x5000 | V_VALID, 1);
+        arrive(&host, &saver, bodies).expect("it arrives");
+    }
+}
+
+/// What may happen to a guest that is being migrated.
+#[derive(Clone, Debug)]
+enum Event {
+    Store(u64, bool, u64),
+    Protect(u64, u64),
+    Touch(u64),
+    Iterate(u64, bool),
+    Write(u64, u64),
+    Reset(u32),
+    Retry,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    // Few slots, spread over the table, so that events meet.
+    let slot = || prop_oneof![0_u64..20, 8000_u64..8010, 16_370_u64..16_384];
+    let event = prop_oneof![
+        8 => (slot(), any::<bool>(), any::<u64>()).prop_map(|(slot, valid, r)| Event::Store(slot, valid, r)),
+        3 => (slot(), any::<u64>()).prop_map(|(slot, r)| Event::Protect(slot, r)),
+        3 => slot().prop_map(Event::Touch),
+        10 => (0_u64..12, any::<bool>()).prop_map(|(max, limited)| Event::Iterate(max, limited)),
+        1 => (slot(), any::<u64>()).prop_map(|(slot, r)| Event::Write(slot, r)),
+        1 => (18_u32..20).prop_map(Event::Reset),
+        1 => Just(Event::Retry),
+    ];
+    proptest::collection::vec(event, 0..60)
+}
+
+fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
+    let host = MemoryHost::new(18);
+    host.tick.store(1, Ordering::Relaxed);
+    let saver = Saver::default();
+    let mut bodies = setup(&host, &saver, options);
+    let table = |host: &MemoryHost| host.memory().as_ref().expect("a table").clone();
+    let mut unsent = false;
+    for event in events {
+        match *event {
+            Event::Store(slot, valid, r) => table(&host).store(slot, r & !0x7f | u64::from(valid), r),
+            Event::Protect(slot, r) => table(&host).protect(slot, r),
+            Event::Touch(slot) if options.compare => table(&host).touch(slot, 0x180),
+            Event::Touch(_) => {}
+            Event::Iterate(max, limited) => {
+                let mut out = Output { limited, ..Output::default() };
+                saver.iterate(&host, &mut out, Some(Nanos(max))).map_err(|error| error.to_string())?;
+                bodies.push(out.bytes);
+                unsent = false;
+            }
+            Event::Write(slot, r) => {
+                let entry = Hpte { v: 0x7000 | V_VALID, r };
+                write_hpte(&host, &saver, Slot(slot), entry).map_err(|error| error.to_string())?;
+            }
+            Event::Reset(order) => {
+                saver.quiesce();
+                *host.memory() = Some(htab_harness::memory::Memory::new(order));
+                saver.resume(&host).map_err(|error| error.to_string())?;
+                unsent = true;
+            }
+            Event::Retry => {
+                saver.cleanup().map_err(|error| error.to_string())?;
+                bodies = setup(&host, &saver, options);
+                unsent = false;
+            }
+        }
+    }
+    if unsent {
+        iterate(&host, &saver, &mut bodies, None);
+    }
+    arrive(&host, &saver, bodies).map(|_| ())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_lost(events in events()) {
+        for options in [PLAIN, COMPARE] {
+            if let Err(why) = run(&events, options) {
+                prop_assert!(false, "{why} ({options:?})");
+            }
+        }
+    }
+}

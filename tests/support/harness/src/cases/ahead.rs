@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What only a thread that reads ahead does.
+
+use super::{Case, ORDER, check};
+use crate::migration::{Lab, Migration};
+use crate::table::{Fill, Numbers, Outcome};
+use crate::threads::{readers, wait_for};
+use spapr_htab::inside::save::Progress;
+use spapr_htab::inside::save::ahead::Activity;
+
+pub const CASES: &[Case] = &[
+    ("the_first_pass_begins_in_setup", early),
+    ("the_final_sweep_begins_when_the_stop_is_told", final_sweep),
+    ("the_queue_is_bounded_and_counted_exactly", queue),
+    ("no_thread_is_left_after_a_save", no_thread),
+];
+
+/// Waits until the reader does this.
+fn until(migration: &Migration, activity: Activity) -> Outcome {
+    wait_for(|| migration.saver.queue().is_some_and(|queue| queue.activity() == activity))
+        .map_err(|why| format!("the reader is not {activity:?}: {why}"))
+}
+
+fn ready(migration: &Migration) -> usize {
+    migration.saver.queue().map_or(0, |queue| queue.bytes())
+}
+
+fn early(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
+    migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(50))?;
+    migration.setup()?;
+    until(&migration, Activity::Parked)?;
+    check!(ready(&migration) > 20 * 16, "the table is read before anyone asks");
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn final_sweep(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    guest.fill(Fill::Linux, &mut Numbers(51))?;
+    migration.setup()?;
+    while migration.pass()? == Progress::More {}
+    until(&migration, Activity::Parked)?;
+    guest.enter(5, 1)?;
+    check!(ready(&migration) == 0, "nothing is read while nobody iterates");
+    migration.saver.vm_state(false);
+    until(&migration, Activity::Parked)?;
+    check!((ready(&migration), migration.saver.pending()) == (24, 24), "the change is read");
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn queue(lab: &Lab<'_>) -> Outcome {
+    // 1 MiB of entries, and a queue for an eighth of that.
+    let mut migration = Migration::new(lab, 20)?;
+    migration.guest(20)?.fill(Fill::Dense, &mut Numbers(52))?;
+    migration.setup()?;
+    until(&migration, Activity::Full)?;
+    let limit = lab.options.ahead.unwrap_or_default();
+    check!(ready(&migration) <= limit, "{} bytes of {limit}", ready(&migration));
+    migration.saver.vm_state(false);
+    migration.complete()?;
+    check!(migration.saver.pending() == 0, "all is sent");
+    migration.arrive(usize::MAX)
+}
+
+fn no_thread(lab: &Lab<'_>) -> Outcome {
+    let before = readers()?;
+    let mut migration = Migration::new(lab, ORDER)?;
+    for _ in 0..20 {
+        migration.setup()?;
+        // It gives itself its name, when it comes to run.
+        wait_for(|| readers() == Ok(before + 1))?;
+        migration.iterate(Some(0))?;
+        migration.saver.cleanup().map_err(|error| error.to_string())?;
+        // The kernel shows a thread for a moment after it was joined.
+        wait_for(|| readers() == Ok(before)).map_err(|why| format!("a thread is left: {why}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Tables at rest: every size and filling arrives as it is.
+
+use super::{Case, ORDER, check};
+use crate::host::{Output, VmHost};
+use crate::migration::{Lab, Migration};
+use crate::table::{Fill, Numbers, Outcome};
+use crate::wire;
+use htab_model::record::V_BOLTED;
+use spapr_htab::inside::format::hpte::{Order, Slot, V_DIRTY};
+use spapr_htab::inside::save::Progress;
+use spapr_htab::inside::save::source::{KernelOptions, KernelSource, Source};
+use std::sync::Arc;
+
+pub const CASES: &[Case] = &[
+    ("an_empty_table_arrives_empty", empty),
+    ("a_sparse_table_arrives", sparse),
+    ("a_table_filled_as_linux_does_arrives", linux),
+    ("a_random_table_arrives", random),
+    ("a_dense_table_arrives", dense),
+    ("tables_of_order_18_to_26_arrive", orders),
+    ("a_stream_may_come_in_pieces_of_any_size", pieces),
+    ("a_guest_without_a_table_says_so", no_table),
+    ("a_radix_guest_with_an_order_is_clean_at_once", radix),
+    ("several_saves_one_after_another_each_arrive", several_saves),
+    ("complete_twice_tells_nothing_twice", complete_twice),
+    ("complete_alone_tells_everything", complete_alone),
+    ("bolted_only_tells_the_rest_as_invalid", bolted_only),
+    ("a_start_slot_is_checked_and_honoured", start),
+    ("buffers_of_any_size_read_the_same_table", buffers),
+    ("the_private_bit_never_goes_on_the_wire", private_bit),
+    ("the_stream_gets_few_large_writes", few_puts),
+];
+
+fn at_rest(lab: &Lab<'_>, order: u32, fill: Fill) -> Outcome {
+    let mut migration = Migration::new(lab, order)?;
+    migration.guest(order)?.fill(fill, &mut Numbers(u64::from(order)))?;
+    migration.setup()?;
+    check!(migration.pass()? == Progress::More, "the first pass cannot be the last");
+    check!(migration.pass()? == Progress::Clean, "a table at rest has one pass");
+    migration.complete()?;
+    check!(migration.saver.pending() == 0, "{} bytes are left", migration.saver.pending());
+    migration.arrive(usize::MAX)
+}
+
+fn empty(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, ORDER, Fill::Empty)
+}
+
+fn sparse(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, 24, Fill::Sparse)
+}
+
+fn linux(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, 20, Fill::Linux)
+}
+
+fn random(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, ORDER, Fill::Random)
+}
+
+fn dense(lab: &Lab<'_>) -> Outcome {
+    at_rest(lab, 20, Fill::Dense)
+}
+
+fn orders(lab: &Lab<'_>) -> Outcome {
+    for order in 18..=26 {
+        at_rest(lab, order, if order <= 20 { Fill::Linux } else { Fill::Sparse })
+            .map_err(|why| format!("order {order}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn pieces(lab: &Lab<'_>) -> Outcome {
+    for most in [1, 7, 8, 9, 4096] {
+        let mut migration = Migration::new(lab, ORDER)?;
+        migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(1))?;
+        migration.setup()?;
+        migration.complete()?;
+        migration.arrive(most).map_err(|why| format!("pieces of {most}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn no_table(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
+    migration.source.forget();
+    migration.setup()?;
+    check!(migration.saver.pending() == 0, "pending without a table");
+    check!(migration.pass()? == Progress::Clean, "iterate without a table is done");
+    migration.complete()?;
+    check!(migration.bodies == vec![vec![0xff; 4]; 3], "each body says that there is no table");
+    migration.saver.cleanup().map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn radix(lab: &Lab<'_>) -> Outcome {
+    let Some(vm) = lab.factory.radix()? else { return Ok(()) };
+    let mut migration = Migration::new(lab, ORDER)?;
+    // A guest that rebooted from hash to radix keeps its order as far as QEMU knows.
+    migration.source = VmHost::new(Arc::from(vm), Some(ORDER));
+    migration.setup()?;
+    migration.pass()?;
+    check!(migration.pass()? == Progress::Clean, "a radix guest's fd reads nothing");
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}
+
+fn several_saves(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    let mut numbers = Numbers(4);
+    for _ in 0..3 {
+        guest.fill(Fill::Sparse, &mut numbers)?;
+        // Cancelled in the middle, with an fd open; the next setup begins anew.
+        migration.setup()?;
+        migration.iterate(Some(0))?;
+        migration.saver.cleanup().map_err(|error| error.to_string())?;
+        guest.fill(Fill::Sparse, &mut numbers)?;
+        migration.setup()?;
+        migration.pass()?;
+        migration.complete()?;
+        migration.arrive(usize::MAX)?;
+    }
+    Ok(())
+}
+
+fn complete_twice(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, ORDER)?;
+    migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(5))?;
+    migration.setup()?;
+    migration.complete()?;
+    migration.complete()?;
+    check!(migration.bodies[2] == [0; 12], "the second body is empty: {:?}", migration.bodies[2]);
+    migration.arrive(usize::MAX)
+}
+
+fn complete_alone(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, 20)?;
+    migration.guest(20)?.fill(Fill::Linux, &mut Numbers(6))?;
+    migration.setup()?;
+    check!(migration.saver.pending() > 0, "nothing was sent yet");
+    migration.complete()?;
+    let report = migration.saver.report();
+    check!(report.stopped.tally == report.total(), "all was sent while stopped");
+    migration.arrive(usize::MAX)
+}
+
+/// A source on the VM's table, and a buffer of this size.
+fn sweep(vm: &VmHost, options: KernelOptions, buffer: usize) -> Result<Vec<u8>, String> {
+    let order = Order::new(ORDER).ok_or("no such order")?;
+    let mut source = KernelSource::open(vm, order, options).map_err(|error| error.to_string())?;
+    let mut buf = vec![0; buffer];
+    let mut stream = Vec::new();
+    loop {
+        let chunk = source.read(&mut buf, vm, None).map_err(|error| error.to_string())?;
+        let told = usize::try_from(chunk.tally.bytes).unwrap_or(usize::MAX);
+        stream.extend_from_slice(&buf[..told]);
+        if chunk.wrapped {
+            return Ok(stream);
+        }
+    }
+}
+
+fn bolted_only(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
+    migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(8))?;
+    let options = KernelOptions { bolted_only: true, ..KernelOptions::default() };
+    let told = wire::replay(&wire::records(&sweep(&migration.source, options, 4096)?)?);
+    let all = migration.source.vm.dump();
+    let bolted: Vec<_> = all.iter().filter(|(_, v, _)| v & V_BOLTED != 0).copied().collect();
+    check!(!bolted.is_empty() && bolted.len() < all.len(), "the table has both kinds");
+    check!(told == bolted, "{} told, {} bolted of {}", told.len(), bolted.len(), all.len());
+    Ok(())
+}
+
+fn start(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
+    let mut guest = migration.guest(ORDER)?;
+    guest.enter(10, 1)?;
+    guest.enter(9000, 2)?;
+    let from = |slot| KernelOptions { start: Slot(slot), ..KernelOptions::default() };
+    let told = wire::replay(&wire::records(&sweep(&migration.source, from(11), 4096)?)?);
+    check!(told.iter().map(|entry| entry.0).eq([9000]), "{told:x?}");
+    for outside in [guest.slots, guest.slots + 1, u64::MAX] {
+        let refused = sweep(&migration.source, from(outside), 4096);
+        let why = refused.err().unwrap_or_default();
+        check!(why.contains("outside the table"), "start {outside}: {why:?}");
+    }
+    check!(migration.source.open_fds() == 0, "a refused start leaves no fd");
+    Ok(())
+}
+
+fn buffers(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
+    migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(9))?;
+    migration.guest(ORDER)?.put(500, &[htab_model::record::hpte(3); 40], 0)?;
+    let whole = migration.source.vm.dump();
+    for buffer in [25, 26, 31, 32, 33, 40, 41, 47, 49, 100, 1023, 65_544, 1 << 20] {
+        let stream = sweep(&migration.source, KernelOptions::default(), buffer)?;
+        let told = wire::replay(&wire::records(&stream)?);
+        check!(told == whole, "a buffer of {buffer}: {} of {} entries", told.len(), whole.len());
+    }
+    for buffer in [0, 1, 8, 24] {
+        let why = sweep(&migration.source, KernelOptions::default(), buffer).err().unwrap_or_default();
+        check!(why.contains("holds no record"), "a buffer of {buffer}: {why:?}");
+    }
+    Ok(())
+}
+
+fn private_bit(lab: &Lab<'_>) -> Outcome {
+    let migration = Migration::new(lab, ORDER)?;
+    migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(10))?;
+    let stream = sweep(&migration.source, KernelOptions::default(), 4096)?;
+    let told = wire::replay(&wire::records(&stream)?);
+    let with = told.iter().filter(|(_, v, _)| v & V_DIRTY != 0).count();
+    check!(!told.is_empty() && with == 0, "{with} of {} entries carry bit 0x40", told.len());
+    Ok(())
+}
+
+fn few_puts(lab: &Lab<'_>) -> Outcome {
+    let mut migration = Migration::new(lab, 20)?;
+    migration.guest(20)?.fill(Fill::Dense, &mut Numbers(11))?;
+    migration.setup()?;
+    let mut out = Output::default();
+    migration.iterate_into(&mut out, None)?;
+    // 1 MiB of entries in chunks of 128 KiB, a body header and an end.
+    check!(out.puts <= 12, "{} puts", out.puts);
+    let records = wire::body(&migration.bodies[1])?;
+    let longest = records.iter().map(|record| record.valid.len()).max();
+    check!(longest <= Some(8192), "a record of {longest:?} valid entries");
+    migration.complete()?;
+    migration.arrive(usize::MAX)
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One migration from VM to VM, section by section.
+
+use crate::host::{Input, Output, VmHost};
+use crate::table::{Guest, Outcome};
+use htab_model::vm::{Vm, VmFactory};
+use spapr_htab::inside::host::Nanos;
+use spapr_htab::inside::load::Loader;
+use spapr_htab::inside::save::{Progress, SaveOptions, Saver};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Where migrations take place, and how tables are saved there.
+#[derive(Clone, Copy)]
+pub struct Lab<'a> {
+    pub factory: &'a dyn VmFactory,
+    pub options: SaveOptions,
+}
+
+/// A table on its way from one VM to another.
+pub struct Migration {
+    pub source: VmHost,
+    pub destination: VmHost,
+    pub saver: Saver,
+    options: SaveOptions,
+    /// The section bodies so far.
+    pub bodies: Vec<Vec<u8>>,
+    loader: Loader,
+}
+
+fn words(error: &spapr_htab::inside::error::Error) -> String {
+    error.to_string()
+}
+
+impl Migration {
+    /// Two VMs, the source with an empty table of this order, the destination with none.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn new(lab: &Lab<'_>, order: u32) -> Result<Migration, String> {
+        let source: Arc<dyn Vm> = Arc::from(lab.factory.hash(order)?);
+        let destination: Arc<dyn Vm> = Arc::from(lab.factory.hash(18)?);
+        Ok(Migration {
+            source: VmHost::new(source, Some(order)),
+            destination: VmHost::new(destination, None),
+            saver: Saver::default(),
+            options: lab.options,
+            bodies: Vec::new(),
+            // As QEMU has it: with KVM both, else neither.
+            loader: Loader::new(lab.options.ahead.is_some()),
+        })
+    }
+
+    /// The guest on the source.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn guest(&self, order: u32) -> Result<Guest, String> {
+        Guest::new(&self.source.vm, order)
+    }
+
+    /// # Errors
+    /// In words.
+    pub fn setup(&mut self) -> Outcome {
+        let mut out = Output::default();
+        self.saver.setup(&self.source, &mut out, self.options).map_err(|error| words(&error))?;
+        self.bodies = vec![out.bytes];
+        Ok(())
+    }
+
+    /// # Errors
+    /// In words.
+    pub fn iterate(&mut self, max: Option<u64>) -> Result<Progress, String> {
+        self.iterate_into(&mut Output::default(), max)
+    }
+
+    /// As `iterate`, with a stream of the caller's.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn iterate_into(&mut self, out: &mut Output<'_>, max: Option<u64>) -> Result<Progress, String> {
+        let progress =
+            self.saver.iterate(&self.source, out, max.map(Nanos)).map_err(|error| words(&error))?;
+        self.bodies.push(std::mem::take(&mut out.bytes));
+        Ok(progress)
+    }
+
+    /// Iterates without a bound to the end of the pass.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn pass(&mut self) -> Result<Progress, String> {
+        self.iterate(None)
+    }
+
+    /// # Errors
+    /// In words.
+    pub fn complete(&mut self) -> Outcome {
+        let mut out = Output::default();
+        self.saver.complete(&self.source, &mut out).map_err(|error| words(&error))?;
+        self.bodies.push(out.bytes);
+        Ok(())
+    }
+
+    /// Cleans up, loads all bodies in pieces of `most` bytes and compares the tables and what both sides counted.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn arrive(&mut self, most: usize) -> Outcome {
+        self.saver.cleanup().map_err(|error| words(&error))?;
+        for body in &self.bodies {
+            let mut input = Input { bytes: body, most, then: None };
+            self.loader.load(&self.destination, &mut input, 1).map_err(|error| words(&error))?;
+            if !input.bytes.is_empty() {
+                return Err(format!("{} bytes of a body were not read", input.bytes.len()));
+            }
+        }
+        self.loader.finish(&self.destination).map_err(|error| words(&error))?;
+        let open = (self.source.open_fds(), self.destination.open_fds());
+        if open != (0, 0) {
+            return Err(format!("{open:?} fds are still open"));
+        }
+        let crcs = (self.saver.report().crc.value(), self.loader.report().crc.value());
+        if crcs.0 != crcs.1 {
+            return Err(format!("CRCs differ: {crcs:x?}"));
+        }
+        self.compare()
+    }
+
+    /// Compares the two tables, as the kernel tells them apart from any fd.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn compare(&self) -> Outcome {
+        let (source, destination) = (self.source.vm.dump(), self.destination.vm.dump());
+        if source == destination {
+            return Ok(());
+        }
+        let (was, is) = (BTreeSet::from_iter(&source), BTreeSet::from_iter(&destination));
+        Err(format!(
+            "{} entries became {}; first that is only in the source {:x?}, in the destination {:x?}",
+            source.len(),
+            destination.len(),
+            was.difference(&is).next(),
+            is.difference(&was).next()
+        ))
+    }
+}

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The part of tests/system/kvm/demo that runs inside the KVM host; the last line it prints is the result."""
+
+import json
+import sys
+import tempfile
+
+from demonstration import migrate
+from host import KvmLab
+from machine import TestFailure
+from qmp import QmpError
+
+
+def main():
+    lab = KvmLab(tempfile.mkdtemp(prefix="demo."))
+    try:
+        program = lab.program(sys.argv[1])
+        result = migrate(lab, lab.guest(), program, program)
+    except (TestFailure, QmpError) as error:
+        print(f"demo: {error}")
+        return 1
+    finally:
+        lab.drop_all()
+    print("@json " + json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

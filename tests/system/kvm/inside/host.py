@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab of tests/system/tcg, inside the KVM host."""
+
+import json
+import os
+
+import kernel
+from lab import Lab
+from machine import Guest, Machine, Program, TestFailure
+
+# What a host kernel on emulated hardware does not have.
+CAPABILITIES = "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"
+
+
+class KvmMachine(Machine):
+    def hpt(self):
+        return kernel.read(self.process.pid)
+
+    def go_on(self, _source):
+        """With KVM nothing is forgotten that tests have to make up for (see tests/system/tcg/loaded.py)."""
+        self.qmp("cont")
+        return 0
+
+
+class KvmLab(Lab):
+    machine_class = KvmMachine
+    accel = "KVM-HV"
+    tables_read = "from the kernel's debugfs"
+    # An emulated host may send less than the guest writes.
+    hurried_downtime_ms = 10000
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.name = ""
+        self.spare = None
+
+    def program(self, series, patched=True):
+        program = Program(series, patched, "")
+        path = f"/programs/{program}/qemu-system-ppc64"
+        if not os.path.exists(path):
+            raise TestFailure(f"{path} was not put into this machine")
+        return Program(series, patched, path)
+
+    def guest(self, machine="pseries", append="disable_radix", **options):
+        """With a hash table unless `append` says otherwise."""
+        options.setdefault("memory", "512M")
+        return Guest(
+            kernel="/guest/vmlinux",
+            initrd="/guest/initramfs.gz",
+            machine=f"{machine},x-vof=on,{CAPABILITIES}",
+            accel="kvm",
+            cpu="host",
+            # Without times its kernel's complaints, when a case quotes them, are not taken for the host's.
+            append=f"printk.time=0 {append}".strip(),
+            **options,
+        )
+
+    @property
+    def guest_kernel(self):
+        with open("/guest/release", encoding="ascii") as file:
+            return file.read().strip()
+
+    def order(self, machine, _table):
+        return machine.query()["save-order"]
+
+    def boot(self, program, guest, mmu="Hash", rust=True, **options):
+        """As a boot takes longer than most cases, a guest that a case has left does, if it is of the same kind."""
+        spare, self.spare = self.spare, None
+        if spare:
+            wanted = (program, guest, rust and program.patched)
+            if (spare.program, spare.guest, spare.rust) == wanted and not options:
+                self.machines.append(spare)
+                spare.wait_ticks(2)
+                return spare
+            spare.stop()
+        return super().boot(program, guest, mmu=mmu, rust=rust, **options)
+
+    def keep(self):
+        super().keep()
+        if len(self.machines) == 1 and self.machines[0].qmp("query-status")["status"] == "running":
+            self.spare = self.machines.pop()
+
+    def begin(self, name):
+        self.name = name
+
+    def note(self, **row):
+        super().note(**row)
+        print("@row " + json.dumps({"kernel": os.uname().release, "case": self.name} | row), flush=True)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cases, in the order in which they run: those of tests/system/tcg that need nothing of TCG, and some of KVM's own."""
+
+import contextlib
+import glob
+import os
+import re
+import socket
+
+import hpt
+from calls import READER, Tracing
+from cases import changing, failing, moving, saved
+from cases.slowly import begin_slowly, end_quickly, passes, wait_for
+from machine import GuestFailure, TestFailure
+
+
+def comparing_sees_changes(lab, series):
+    """The tests' own judge: a table that is read twice while the guest works is not the same, at rest it is."""
+    machine = lab.boot(lab.program(series), lab.guest())
+    before = machine.hpt()
+    machine.wait_ticks(1)
+    machine.qmp("stop")
+    after = machine.hpt()
+    if hpt.compare(before, after).same():
+        raise TestFailure("two tables of a guest at work count as the same")
+    if not hpt.compare(after, machine.hpt()).same():
+        raise TestFailure("a table at rest is not the same when read again")
+    machine.qmp("cont")
+
+
+def ten_in_one_life(lab, series):
+    """There and back, ten times, without a pause of the guest's work."""
+    program = lab.program(series)
+    machine = lab.boot(program, lab.guest())
+    for _ in range(10):
+        machine = lab.migrate(machine, program)
+
+
+def own_code_compared(lab, series):
+    """x-rust-htab=off is QEMU's own code: the same program, to it, between two of it, and back."""
+    program = lab.program(series)
+    machine = lab.boot(program, lab.guest())
+    for rust in (False, False, True):
+        machine = lab.migrate(machine, program, rust=rust, tap=True)
+
+
+def two_processors(lab, series):
+    """-smp 2 with a thread for each, both of which fork."""
+    program = lab.program(series)
+    machine = lab.boot(program, lab.guest(smp=2))
+    machine.wait_console(rb"cpus 2", 5)
+    machine = lab.migrate(machine, program, watch=25)
+    lab.migrate(machine, program)
+
+
+def to_a_file(lab, series):
+    """To a file and back."""
+    program = lab.program(series)
+    machine = lab.boot(program, lab.guest())
+    path = os.path.join(lab.folder, "stream")
+    machine.start_migration(f"exec:cat >{path}")
+    info = machine.wait_migration("completed")
+    before = machine.hpt()
+    destination = lab.machine(program, machine.guest, incoming=f"exec:cat {path}")
+    destination.wait_status("paused", 120)
+    saved.restored(lab, machine, destination, before, info, "exec")
+    os.unlink(path)
+
+
+def large_table_that_never_rests(lab, series):
+    """64 MiB of table, and a guest that maps and unmaps all the time: no pass before the stop finds nothing."""
+    program = lab.program(series)
+    # The table's size goes by the most memory that the guest may get, unless it may change with the memory.
+    guest = lab.guest(machine="pseries,resize-hpt=disabled", memory="512M,slots=1,maxmem=8G")
+    machine = lab.boot(program, guest)
+    machine.type("/work churn &")
+    for _ in range(2):
+        destination = begin_slowly(lab, machine, program, 64 << 20)
+        wait_for(machine, "later passes", lambda: len(passes(machine)) >= 5)
+        end_quickly(machine)
+        info = machine.wait_migration("completed")
+        told = machine.query()
+        if told["save-order"] != 26:
+            raise TestFailure(f"the table is of order {told['save-order']}, not 26")
+        clean = [at for at, each in enumerate(told["save-passes"][1:-1], 1) if not each["records"]]
+        if clean:
+            raise TestFailure(f"the table was at rest in pass {clean}: {told}")
+        machine = lab.finish(machine, destination, info)
+
+
+def radix(lab, series):
+    """A guest without a hash table, there and to QEMU's own code and back.
+
+    Here a radix guest may find its memory in disorder after a migration, with QEMU's own code as with ours. What
+    concerns the table is judged in any case; for the rest, an unpatched QEMU must fail in the same way.
+    """
+    patched, unpatched = lab.program(series), lab.program(series, False)
+    guest = lab.guest(append="")
+    try:
+        machine = lab.boot(patched, guest, mmu="Radix")
+        for program in (patched, unpatched, patched):
+            machine = moving.move_radix(lab, machine, program)
+    except GuestFailure as failure:
+        lab.drop_each()
+        machine = lab.boot(unpatched, guest, mmu="Radix")
+        try:
+            for _ in range(6):
+                machine = moving.move_radix(lab, machine, unpatched)
+        except GuestFailure:
+            lab.note(radix="yes", guest="falls over after a migration, as with the unpatched QEMU")
+            return
+        raise TestFailure(f"only with our series: {failure}") from None
+
+
+class Debugger:
+    """A debugger at QEMU's gdbstub."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        path = os.path.join(machine.folder, machine.name + ".gdb")
+        machine.qmp.hmp(f"gdbserver unix:{path},server=on,wait=off")
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        self.socket.connect(path)
+
+    def read(self, address):
+        """Eight bytes of the guest's memory, in hexadecimal; the stub answers only while the guest is stopped."""
+        self.machine.qmp("stop")
+        packet = f"m{address:x},8"
+        self.socket.sendall(f"${packet}#{sum(packet.encode()) & 255:02x}".encode())
+        answer = b""
+        while answer[-3:-2] != b"#":
+            answer += self.socket.recv(4096)
+        self.socket.sendall(b"+")
+        self.machine.qmp("cont")
+        return answer.lstrip(b"+")[1:-3].decode()
+
+
+def debugger_looks_on(lab, series):
+    """HMP's x and a gdbstub read the guest's memory all through a migration, and take no change from it.
+
+    QEMU looks only into the table of a guest that has been migrated before: with KVM it takes any other for one in
+    real mode (10.0).
+    """
+    program = lab.program(series)
+    machine = lab.migrate(lab.boot(program, lab.guest()), program)
+    debugger = Debugger(machine)
+    machine.qmp("cont")
+    destination = begin_slowly(lab, machine, program)
+    looks, said = 0, []
+    while len(passes(machine)) < 5 or looks < 400:
+        # All of the linear map: each page's entry is in another group.
+        address = 0xC000000000000000 + (looks << 16) % (512 << 20)
+        said.append(machine.qmp.hmp(f"x /2xg {address:#x}"))
+        if looks % 20 == 0:
+            said.append(debugger.read(address))
+        looks += 1
+    end_quickly(machine)
+    info = machine.wait_migration("completed")
+    told = machine.query()["save-looked-up"]
+    failed = [each for each in said if "annot access" in each or each.startswith("E") or not each]
+    lab.note(looks=len(said), failed=len(failed), slots_told_again=told["valid"] + told["invalid"])
+    if failed or not told["records"]:
+        raise TestFailure(f"{len(failed)} of {len(said)} looks failed: {failed[:2]} {said[-2:]}; {told}")
+    lab.finish(machine, destination, info)
+
+
+def calls_counted(lab, series):
+    """The calls on the tables' fds, for the component and for QEMU's own code."""
+    most_records = os.sysconf("SC_IOV_MAX")
+    program = lab.program(series)
+    machine = lab.boot(program, lab.guest())
+    for rust in (True, False, False, True):
+        destination = lab.machine(program, machine.guest, rust=rust, incoming=True)
+        wire = lab.tap(destination)
+        with Tracing(machine, destination) as tracing:
+            machine.start_migration(wire.uri)
+            info = machine.wait_migration("completed")
+            destination.wait_status("paused")
+            reads, writes = tracing.calls()
+        stopped = [call for call in reads if call.end > machine.qmp.event_time("STOP")]
+        told = [len(section.records) for section in wire.sections() if section.records]
+        row = {
+            "source": machine.kind(),
+            "destination": destination.kind(),
+            "reads": len(reads),
+            "bytes_read": sum(call.bytes for call in reads),
+            "reads_stopped": len(stopped),
+            "bytes_read_stopped": sum(call.bytes for call in stopped),
+            "sections": len(told),
+            "records": sum(told),
+            "writes": len(writes),
+            "bytes_written": sum(call.bytes for call in writes),
+        }
+        lab.note(**row)
+        # A record that a read has cut in two is one again on the other side, without its second header.
+        if not 0.9 * row["bytes_read"] < row["bytes_written"] <= row["bytes_read"]:
+            raise TestFailure("less was written than read: calls have been missed")
+        # A record to a segment, and as many as a call takes.
+        most = -(-row["records"] // most_records)
+        if rust and len(writes) > most:
+            raise TestFailure(f"{len(writes)} writes for sections of {told} records, not {most} at most")
+        machine = lab.finish(machine, destination, info)
+
+
+def resize_during(lab, series):
+    """The guest resizes its table while it is migrated. Not with QEMU's own code: it goes on reading while the kernel
+    replaces the table, and the host's kernel may fall over (docs/guests-kvm.md).
+    """
+    guest = lab.guest(machine="pseries,resize-hpt=enabled")
+    changing.resize_in_migrations(lab, guest, lab.program(series), lab.program(series, False))
+
+
+def from_hash_to_radix(lab, series):
+    """The guest reboots into the other kind of MMU while it is migrated.
+
+    What had to go on with radix is not judged, see there; so it is another guest that reboots from radix to hash.
+    """
+    patched = lab.program(series)
+    plain = "printk.time=0"
+    for program in (patched, lab.program(series, False)):
+        machine = lab.boot(patched, lab.guest())
+        destination, info = changing.reboot_into(lab, machine, program, "Radix", plain)
+        lab.note(rebooted_to="Radix", source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
+        lab.drop_each()
+    machine = lab.boot(patched, lab.guest(append=""), mmu="Radix")
+    destination, info = changing.reboot_into(lab, machine, patched, "Hash", f"{plain} disable_radix")
+    lab.finish(machine, destination, info)
+    # Not for a case that wants the guest that its options tell of.
+    lab.drop_each()
+
+
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+FILTERED = re.compile(r"^Seccomp:\s+2$", re.M)
+
+
+def threads(machine):
+    """(name, whether it is in the sandbox) of each of a process's threads."""
+    found = []
+    for status in glob.glob(f"/proc/{machine.process.pid}/task/*/status"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(status, encoding="ascii") as file:
+            text = file.read()
+            found.append((re.search(r"^Name:\s+(.*)$", text, re.M).group(1), bool(FILTERED.search(text))))
+    return found
+
+
+def sandboxed(lab, series):
+    """With all of QEMU's seccomp filters on both sides: the thread that reads ahead is there, and nothing is killed."""
+    program = lab.program(series)
+    machine = lab.boot(program, lab.guest(extra=("-sandbox", SANDBOX)))
+    for _ in range(2):
+        destination = begin_slowly(lab, machine, program)
+        wait_for(machine, "the reading thread", lambda: READER in dict(threads(machine)))
+        wait_for(machine, "later passes", lambda: len(passes(machine)) >= 3)
+        outside = [name for each in (machine, destination) for name, filtered in threads(each) if not filtered]
+        if outside:
+            raise TestFailure(f"not in the sandbox: {outside}")
+        end_quickly(machine)
+        info = machine.wait_migration("completed")
+        machine = lab.finish(machine, destination, info)
+
+
+CASES = [
+    comparing_sees_changes,
+    moving.patched_and_unpatched,
+    own_code_compared,
+    calls_counted,
+    failing.cancel_and_retry,
+    debugger_looks_on,
+    to_a_file,
+    ten_in_one_life,
+    failing.destination_dies,
+    saved.savevm_loadvm,
+    changing.reboot_during,
+    resize_during,
+    changing.postcopy,
+    from_hash_to_radix,
+    sandboxed,
+    failing.stream_error_in_the_final_pass,
+    two_processors,
+    large_table_that_never_rests,
+    radix,
+]

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the cases share: the programs, the guest's files, a guest that is up, and a migration with all its checks."""
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+
+import hpt
+import stream
+from machine import Guest, Machine, Program, TestFailure
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+SKIP_STATUS = 77
+# No Linux guest of this size has fewer: a table that is not there must not pass for one that is equal.
+LEAST_VALID = 2000
+
+
+class Skipped(Exception):
+    """Something this machine has no way to."""
+
+
+def output_of(command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, **options)
+    if done.returncode == SKIP_STATUS:
+        raise Skipped(f"{' '.join(command)} (see above)")
+    if done.returncode:
+        raise TestFailure(f"{' '.join(command)} ended with {done.returncode}")
+    return done.stdout.splitlines()
+
+
+class Lab:
+    machine_class = Machine
+    accel = "TCG"
+    tables_read = "from both processes with gdb"
+    # What a migration that is to end now may take with the guest stopped.
+    hurried_downtime_ms = 500
+
+    def __init__(self, folder, sanitizers=False):
+        # A case has QEMU abort on purpose; its core would hold the guest's memory.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self.folder = folder
+        self.sanitizers = sanitizers
+        # A table larger than the machine's memory is refused, as it is without the sanitizer.
+        os.environ["ASAN_OPTIONS"] = "allocator_may_return_null=1:max_allocation_size_mb=4096"
+        self.programs = {}
+        self.files = None
+        self.machines = []
+        self.rows = []
+
+    def program(self, series, patched=True):
+        if (series, patched) not in self.programs:
+            command = [os.path.join(REPO, "scripts", "qemu"), series] + ([] if patched else ["--unpatched"])
+            command += ["--sanitizers"] if patched and self.sanitizers else []
+            self.programs[series, patched] = Program(series, patched, output_of(command)[-1])
+        return self.programs[series, patched]
+
+    def guest(self, **options):
+        if not self.files:
+            self.files = output_of([os.path.join(HERE, "build-guest"), self.folder])[-2:]
+        return Guest(kernel=self.files[0], initrd=self.files[1], **options)
+
+    @property
+    def guest_kernel(self):
+        """Its release, once there is a guest."""
+        return os.path.basename(self.files[0]).removeprefix("vmlinux-")
+
+    def order(self, _machine, table):
+        return len(table).bit_length() - 1 if table else 0
+
+    def machine(self, *args, **options):
+        machine = self.machine_class(*args, self.folder, **options)
+        self.machines.append(machine)
+        return machine
+
+    def begin(self, name):
+        """The case of that name begins."""
+
+    def keep(self):
+        """The case has passed, and what it leaves may serve others."""
+        for machine in self.machines:
+            machine.check_reports()
+
+    def drop(self, machine):
+        machine.stop()
+        self.machines.remove(machine)
+        machine.check_reports()
+
+    def drop_each(self):
+        """In a case that goes on with others."""
+        for machine in list(self.machines):
+            self.drop(machine)
+
+    def drop_all(self):
+        """At the end, whatever they report."""
+        for machine in self.machines:
+            with contextlib.suppress(OSError):
+                machine.stop()
+        self.machines.clear()
+
+    def boot(self, program, guest, mmu="Hash", **options):
+        """A guest that is up and at work."""
+        machine = self.machine(program, guest, **options)
+        machine.wait_console(rb"MMU\s*:\s*\w+", 240)
+        machine.wait_console(b"MMU\\s*:\\s*" + mmu.encode(), 5)
+        machine.wait_ticks(3)
+        return machine
+
+    def note(self, **row):
+        """A line of the table of results."""
+        self.rows.append(row)
+        print("  " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+    def tap(self, destination):
+        return stream.Tap(os.path.join(self.folder, f"{destination.name}.tap"), destination.incoming)
+
+    def check_tables(self, source, destination, allow_r_and_c=False):
+        """The two processes' tables, both held, entry by entry."""
+        found = hpt.compare(source.hpt(), destination.hpt())
+        if found.valid < LEAST_VALID:
+            raise TestFailure(f"the source's table has {found.valid} valid entries only")
+        if not (replace(found, r_and_c=[]) if allow_r_and_c else found).same():
+            raise TestFailure(f"the tables differ: {found}")
+        return found
+
+    def check_sums(self, source, destination):
+        """What both sides' libraries say of the records."""
+        if not (source.rust and destination.rust):
+            return
+        sent, got = source.query(), destination.query()
+        # The source counts from setup on, the destination from the last size that it was told.
+        fewer = sent["save-total"]["records"] < got["load-total"]["records"]
+        if fewer or sent["save-crc32"] != got["load-crc32"]:
+            raise TestFailure(f"sent and received are not the same: {json.dumps(sent)} {json.dumps(got)}")
+        if sent["save-pending"]:
+            raise TestFailure(f"{sent['save-pending']} bytes are pending after the end")
+
+    def check_heard(self, source, heard):
+        """What the library says it sent, against what went over the wire."""
+        stats = source.query()
+        slots = sum(section.slots() for section in heard)
+        records = sum(len(section.records) for section in heard)
+        total, stopped = stats["save-total"], stats["save-stopped"]
+        last = sum(section.slots() for section in heard if section.last)
+        if (records, slots, last) != (
+            total["records"],
+            total["valid"] + total["invalid"],
+            stopped["valid"] + stopped["invalid"],
+        ):
+            raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but told: {stats}")
+
+    def finish(self, source, destination, info, watch=0, heard=None, wake=""):
+        """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes.
+
+        A guest whose work was held is woken by a command.
+        """
+        destination.wait_status("paused")
+        # QEMU's own code never sends R and C again under TCG.
+        own_code = not source.rust
+        found = self.check_tables(source, destination, allow_r_and_c=own_code)
+        self.check_sums(source, destination)
+        row = {
+            "from": source.kind(),
+            "to": destination.kind(),
+            "total_ms": info["total-time"],
+            "downtime_ms": info["downtime"],
+            "ram_rounds": info["ram"]["dirty-sync-count"],
+            "entries": found.valid,
+        }
+        if own_code:
+            row["r_and_c_not_sent"] = len(found.r_and_c)
+        if source.rust:
+            stats = source.query()
+            if not stats["save-passes"]:
+                raise TestFailure("the library saved nothing")
+            row["stopped"] = stats["save-stopped"]["valid"] + stats["save-stopped"]["invalid"]
+            row["stopped_us"] = stats["save-stopped"]["time-ns"] // 1000
+        if heard:
+            if source.rust:
+                self.check_heard(source, heard)
+            row["passes"] = stream.passes(heard)
+            row["bytes"] = sum(section.bytes for section in heard)
+            row["stopped"] = sum(section.slots() for section in heard if section.last)
+            row["stopped_bytes"] = sum(section.bytes for section in heard if section.last)
+        lost = destination.go_on(source)
+        if lost:
+            row["ram_pages_lost"] = lost
+        self.note(**row)
+        if wake:
+            destination.type(wake)
+        destination.wait_ticks(2)
+        destination.watch(watch)
+        self.drop(source)
+        return destination
+
+    def migrate(self, source, program, rust=True, watch=0, tap=False, **options):
+        """A live migration to a new process, with every check; returns the destination, running.
+
+        With a tap, what the table's sections hold is counted on the wire.
+        """
+        destination = self.machine(program, source.guest, rust=rust, incoming=True)
+        wire = self.tap(destination) if tap else None
+        source.start_migration(wire.uri if wire else destination.incoming, **options)
+        try:
+            info = source.wait_migration("completed")
+        except TestFailure as failure:
+            # What the destination refused, only it can tell.
+            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
+        return self.finish(source, destination, info, watch, wire.sections() if wire else None)
+
+    def skip(self, why):
+        raise Skipped(why)
+
+    def say(self, text):
+        print(text, file=sys.stderr, flush=True)
