@@ -43,8 +43,6 @@ pub fn retry(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Er
 pub struct OpenOptions {
     /// To save or to load.
     pub access: Access,
-    /// Report every entry without [`crate::format::hpte::V_BOLTED`] as invalid.
-    pub bolted_only: bool,
     /// Where the first pass begins.
     pub start: Slot,
 }
@@ -53,7 +51,7 @@ impl OpenOptions {
     /// The whole table.
     #[must_use]
     pub fn new(access: Access) -> OpenOptions {
-        OpenOptions { access, bolted_only: false, start: Slot(0) }
+        OpenOptions { access, start: Slot(0) }
     }
 }
 

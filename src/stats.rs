@@ -30,7 +30,7 @@ impl RecordCrc {
     }
 }
 
-/// What one pass over the table told.
+/// What was sent of one pass over the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PassStats {
     /// Records and their contents.
@@ -46,21 +46,29 @@ pub struct SaveStats {
     pub order: Option<Order>,
     /// Each pass, the first pass first.
     pub passes: Vec<PassStats>,
-    /// What complete told, while the VM was stopped. Part of `passes` too.
+    /// What complete sent, while the VM was stopped. Part of `passes` too.
     pub stopped: PassStats,
-    /// What was told because a debugger-side lookup had taken the kernel's mark of its change. In no pass.
+    /// What was sent because a lookup had taken the kernel's mark of its change. In no pass.
     pub looked_up: Tally,
     /// The CRC of the records since the table's size was sent.
     pub crc: RecordCrc,
-    /// What of the total was told before that.
+    /// What of the total was sent before that.
     pub replaced: Tally,
     /// An estimate of the bytes still to come.
     pub pending: u64,
 }
 
 impl SaveStats {
-    /// Adds to a pass, counted from 1.
-    pub fn add_to_pass(&mut self, pass: u64, tally: Tally, time: Nanos) {
+    /// Counts records that were sent, of a pass counted from 1 or of lookups. `time` is what reading and sending took.
+    pub fn count(&mut self, tally: Tally, pass: Option<u64>, time: Nanos, stopped: bool) {
+        if stopped {
+            self.stopped.tally += tally;
+            self.stopped.time += time;
+        }
+        let Some(pass) = pass else {
+            self.looked_up += tally;
+            return;
+        };
         let at = usize::try_from(pass).unwrap_or(MAX_PASSES).clamp(1, MAX_PASSES) - 1;
         if self.passes.len() <= at {
             self.passes.resize_with(at + 1, PassStats::default);
@@ -69,7 +77,7 @@ impl SaveStats {
         self.passes[at].time += time;
     }
 
-    /// All that was told.
+    /// All that was sent.
     #[must_use]
     pub fn total(&self) -> Tally {
         let mut total = self.looked_up;
@@ -77,7 +85,7 @@ impl SaveStats {
         total
     }
 
-    /// Another table's size was sent: what is told from now on is counted anew.
+    /// Another table's size was sent: what is sent from now on is counted anew.
     pub fn begin_table(&mut self, order: Option<Order>) {
         self.order = order;
         self.crc = RecordCrc::default();

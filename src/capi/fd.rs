@@ -15,7 +15,6 @@ struct GetHtabFd {
     reserved: [u64; 2],
 }
 
-const BOLTED_ONLY: u64 = 1;
 const WRITE: u64 = 2;
 
 /// `KVM_PPC_GET_HTAB_FD`, `_IOW(0xAE, 0xaa, struct kvm_get_htab_fd)`. powerpc packs the parts of an ioctl's number
@@ -40,9 +39,8 @@ unsafe impl Send for HostFd {}
 
 impl HostFd {
     pub fn open(host: &SpaprHtabHost, options: OpenOptions) -> Result<HostFd, Errno> {
-        let bolted = if options.bolted_only { BOLTED_ONLY } else { 0 };
-        let write = if options.access == Access::Write { WRITE } else { 0 };
-        let (flags, start_index) = (bolted | write, options.start.0);
+        let flags = if options.access == Access::Write { WRITE } else { 0 };
+        let start_index = options.start.0;
         let fd = match host.open_fd {
             // SAFETY: the host promised that its callbacks may be called with its opaque pointer.
             Some(open) => match unsafe { open(host.opaque, flags, start_index) } {

@@ -7,9 +7,10 @@ use super::log;
 use super::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD, SpaprHtabHost};
 use crate::error::Error;
 use crate::load::Loader;
-use crate::save::ahead::AheadOptions;
+use crate::save::Saver;
+use crate::save::reader::DEFAULT_QUEUE_BYTES;
+use crate::save::session::SaveOptions;
 use crate::save::sweep::DutyCycle;
-use crate::save::{SaveOptions, Saver};
 use crate::stats::LoadStats;
 use crate::sync::lock::{Exclusive, lock};
 use ::log::LevelFilter;
@@ -38,12 +39,12 @@ impl SpaprHtab {
     pub(super) fn save_options(&self) -> SaveOptions {
         let calls = &self.host.calls;
         let queue_bytes = match calls.queue_bytes {
-            0 => AheadOptions::DEFAULT_QUEUE_BYTES,
+            0 => DEFAULT_QUEUE_BYTES,
             bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
         };
         SaveOptions {
             compare: calls.flags & SPAPR_HTAB_COMPARE != 0,
-            share: DutyCycle::new(calls.sweep_share).unwrap_or(DutyCycle::DEFAULT),
+            duty: DutyCycle::new(calls.sweep_share).unwrap_or(DutyCycle::DEFAULT),
             ahead: (calls.flags & SPAPR_HTAB_READ_AHEAD != 0).then_some(queue_bytes),
         }
     }

@@ -34,7 +34,7 @@ pub unsafe extern "C" fn spapr_htab_load(
         needs(calls.table_free.is_some(), "the host structure has no table_free callback")?;
         let mut loading = handle.loading.try_enter("load")?;
         let result = loading.load(&handle.host, &mut handle.host.stream(stream), version_id);
-        *lock(&handle.loaded) = loading.report().clone();
+        *lock(&handle.loaded) = loading.stats().clone();
         result.map(|()| 0)
     })
 }
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn spapr_htab_load_finish(handle: *mut SpaprHtab) -> c_int
     call(handle, |handle| {
         let mut loading = handle.loading.try_enter("load")?;
         let result = loading.finish(&handle.host);
-        *lock(&handle.loaded) = loading.report().clone();
+        *lock(&handle.loaded) = loading.stats().clone();
         result.map(|()| 0)
     })
 }

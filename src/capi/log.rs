@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The library's log, routed to the callback of the handle that the calling thread is inside of.
 
-use crate::save::ahead;
+use crate::save::reader::THREAD_NAME;
 use libc::{c_int, c_void};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::cell::Cell;
@@ -83,7 +83,7 @@ pub fn install(level: LevelFilter) {
         panic::set_hook(Box::new(move |panic| match CURRENT.get() {
             Some(_) => log::error!("spapr/htab: {panic}"),
             // The next call on the handle fails with what it said.
-            None if thread::current().name() == Some(ahead::THREAD_NAME) => {}
+            None if thread::current().name() == Some(THREAD_NAME) => {}
             None => others(panic),
         }));
     });

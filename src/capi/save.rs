@@ -119,7 +119,7 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// The contract of [`crate::capi`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: *mut u64) -> c_int {
-    call(handle, |handle| write_out(&handle.saver.pending(), size_of::<u64>(), out).map(|()| 0))
+    call(handle, |handle| write_out(&handle.saver.pending()?, size_of::<u64>(), out).map(|()| 0))
 }
 
 /// The table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing of the

@@ -10,7 +10,7 @@ use super::types::{
 use crate::error::Error;
 use crate::format::record::Tally;
 use crate::host::Nanos;
-use crate::save::ahead::Activity;
+use crate::save::queue::Activity;
 use crate::sync::lock::lock;
 use libc::c_int;
 
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn spapr_htab_stats(
     out: *mut SpaprHtabStats,
 ) -> c_int {
     call(handle, |handle| {
-        let save = handle.saver.report();
+        let save = handle.saver.stats();
         let load = lock(&handle.loaded).clone();
         let save_time = save.passes.iter().map(|pass| pass.time).sum();
         let (save_records, save_bytes) = save.since_size();
@@ -53,12 +53,13 @@ pub unsafe extern "C" fn spapr_htab_stats(
             load_demoted: load.demoted,
             load_crc32: load.crc.value(),
             reserved: 0,
-            save_queue_bytes: queue.as_ref().map_or(0, |queue| queue.bytes() as u64),
-            save_reader: queue.map_or(SPAPR_HTAB_READER_NONE, |queue| match queue.activity() {
-                Activity::Reading => SPAPR_HTAB_READER_READING,
-                Activity::Parked => SPAPR_HTAB_READER_PARKED,
-                Activity::Full => SPAPR_HTAB_READER_FULL,
-            }),
+            save_queue_bytes: queue.bytes() as u64,
+            save_reader: match queue.activity() {
+                None => SPAPR_HTAB_READER_NONE,
+                Some(Activity::Reading) => SPAPR_HTAB_READER_READING,
+                Some(Activity::Parked) => SPAPR_HTAB_READER_PARKED,
+                Some(Activity::Full) => SPAPR_HTAB_READER_FULL,
+            },
             reserved2: 0,
             save_records,
             save_bytes,
@@ -82,7 +83,7 @@ pub unsafe extern "C" fn spapr_htab_pass(
     out: *mut SpaprHtabPass,
 ) -> c_int {
     call(handle, |handle| {
-        let save = handle.saver.report();
+        let save = handle.saver.stats();
         let at = usize::try_from(index).ok().and_then(|index| save.passes.get(index));
         let told = at.ok_or(Error::Argument("this pass was not begun"))?;
         write_out(&pass(told.tally, told.time), size, out).map(|()| 0)

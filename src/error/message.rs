@@ -2,6 +2,7 @@
 //! The sentences: what failed, where, why as far as it is known, and what to do.
 
 use super::{Access, Errno, Error, Place};
+use crate::format::record::WrongRecord;
 use std::fmt;
 
 impl fmt::Display for Place {
@@ -53,9 +54,9 @@ impl fmt::Display for Error {
                 f,
                 "a hash table of order {order} cannot be migrated: orders 18 to 36 (256 KiB to 64 GiB) can"
             ),
-            Error::StartIndex { start, order } => write!(
+            Error::NoSuchSlot { slot, order } => write!(
                 f,
-                "slot {start} is outside the table of order {}, which has {} slots",
+                "slot {slot} is outside the table of order {}, which has {} slots",
                 order.log2_bytes(),
                 order.slots()
             ),
@@ -76,11 +77,11 @@ impl fmt::Display for Error {
                 "reading the kernel's hash table failed from slot {slot} on in pass {pass}: {errno}; the migration \
                  cannot go on, the guest can"
             ),
-            Error::KernelRecord { record, slot, why } => write!(
+            Error::KernelRecord { wrong: WrongRecord { header, why }, slot } => write!(
                 f,
                 "the kernel's record for slot {} ({} valid, {} invalid; read from slot {slot} on) is wrong: {why}; was \
                  the table replaced without spapr_htab_quiesce?",
-                record.index, record.n_valid, record.n_invalid
+                header.index, header.n_valid, header.n_invalid
             ),
             Error::FirstPassShort { end, order } => write!(
                 f,
@@ -119,21 +120,24 @@ impl fmt::Display for Error {
             Error::Version(version) => {
                 write!(f, "the hash table's section has version {version}; only version 1 is known")
             }
-            Error::OutOfTable(place, run, order) => write!(
+            Error::OutOfTable(place, header, order) => write!(
                 f,
                 "refused {place}: it names slots {} to {} ({} valid, {} invalid), and a table of order {} ends at slot \
                  {}; nothing of this record was loaded",
-                run.index,
-                run.end().saturating_sub(1),
-                run.n_valid,
-                run.n_invalid,
+                header.index,
+                header.end().saturating_sub(1),
+                header.n_valid,
+                header.n_invalid,
                 order.log2_bytes(),
                 order.slots() - 1
             ),
-            Error::NoTable(place, run) => write!(
+            Error::NoTable(place, header) => write!(
                 f,
                 "refused {place}: it brings entries from slot {} on, but no hash table was announced before it",
-                run.index
+                header.index
+            ),
+            Error::TableReplaced => f.write_str(
+                "the guest's hash table was replaced while records for it were on their way; migrate again",
             ),
             Error::Allocate(order, errno) => write!(
                 f,

@@ -4,7 +4,7 @@
 mod message;
 
 use crate::format::hpte::{Order, Slot};
-use crate::format::record::RecordHeader;
+use crate::format::record::{RecordHeader, WrongRecord};
 use std::fmt;
 
 /// A positive errno value as Linux numbers it.
@@ -81,10 +81,10 @@ pub enum Error {
         /// As given.
         order: u32,
     },
-    /// A read that would begin outside the table.
-    StartIndex {
-        /// As given.
-        start: Slot,
+    /// A lookup of a slot that the table does not have.
+    NoSuchSlot {
+        /// The last slot asked for.
+        slot: Slot,
         /// The table's size.
         order: Order,
     },
@@ -115,18 +115,16 @@ pub enum Error {
     },
     /// The kernel's records make no sense for this table.
     KernelRecord {
-        /// What the record claimed.
-        record: RecordHeader,
+        /// The record, and what is wrong with it.
+        wrong: WrongRecord,
         /// Where the read began.
         slot: Slot,
-        /// What is wrong with it.
-        why: &'static str,
     },
     /// The kernel's first pass ended before the table's last slot.
     FirstPassShort {
         /// Where it ended.
         end: Slot,
-        /// The table's size as the host told it.
+        /// The table's size, from the host.
         order: Order,
     },
     /// The kernel refused an entry or a run of invalid slots.
@@ -171,6 +169,8 @@ pub enum Error {
     OutOfTable(Place, RecordHeader, Order),
     /// Records arrived before any table.
     NoTable(Place, RecordHeader),
+    /// The table was replaced while records for it were on their way.
+    TableReplaced,
     /// The host could not make a table of the size that the stream asked for.
     Allocate(Order, Errno),
     /// The host could not drop its table.
@@ -189,9 +189,10 @@ impl Error {
             Error::Argument(_)
             | Error::State(_)
             | Error::Order { .. }
-            | Error::StartIndex { .. }
+            | Error::NoSuchSlot { .. }
             | Error::Buffer { .. }
             | Error::Version(_)
+            | Error::TableReplaced
             | Error::OutOfTable(..)
             | Error::NoTable(..) => Errno(libc::EINVAL),
             Error::Reentered(_) => Errno(libc::EDEADLK),

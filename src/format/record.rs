@@ -11,10 +11,9 @@
 //! ```
 //!
 //! The kernel's form is `struct kvm_get_htab_header` (Linux 6.1, arch/powerpc/include/uapi/asm/kvm.h), the stream's is
-//! `htab_save_chunk` (QEMU 7.2, hw/ppc/spapr.c). On a big-endian host both look the same; they are different types all
-//! the same, so that neither can be taken for the other.
+//! `htab_save_chunk` (QEMU 7.2, hw/ppc/spapr.c). On a big-endian host both look the same.
 
-use crate::format::hpte::{HPTE_BYTES, Hpte, Order};
+use crate::format::hpte::{self, HPTE_BYTES, Hpte, Order};
 
 /// Bytes of a record's header, in both forms.
 pub const HEADER_BYTES: usize = 8;
@@ -22,7 +21,7 @@ pub const HEADER_BYTES: usize = 8;
 /// onto a coroutine's stack of 1 MiB, which 65,535 entries would overrun; this many take an eighth of it.
 pub const MAX_WIRE_VALID: u16 = 8192;
 
-/// Which slots a record speaks of.
+/// A record's header: which slots the record is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RecordHeader {
     /// The first slot.
@@ -34,6 +33,51 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
+    /// The record that ends a section's body: no slot at index 0.
+    pub const END: RecordHeader = RecordHeader { index: 0, n_valid: 0, n_invalid: 0 };
+
+    /// Reads the kernel's form, in host byte order.
+    #[must_use]
+    pub fn from_kernel(bytes: [u8; HEADER_BYTES]) -> RecordHeader {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        RecordHeader {
+            index: u32::from_ne_bytes([a, b, c, d]),
+            n_valid: u16::from_ne_bytes([e, f]),
+            n_invalid: u16::from_ne_bytes([g, h]),
+        }
+    }
+
+    /// The inverse of [`RecordHeader::from_kernel`].
+    #[must_use]
+    pub fn to_kernel(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.index.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&self.n_valid.to_ne_bytes());
+        bytes[6..].copy_from_slice(&self.n_invalid.to_ne_bytes());
+        bytes
+    }
+
+    /// Reads the stream's form, big-endian.
+    #[must_use]
+    pub fn from_stream(bytes: [u8; HEADER_BYTES]) -> RecordHeader {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        RecordHeader {
+            index: u32::from_be_bytes([a, b, c, d]),
+            n_valid: u16::from_be_bytes([e, f]),
+            n_invalid: u16::from_be_bytes([g, h]),
+        }
+    }
+
+    /// The inverse of [`RecordHeader::from_stream`].
+    #[must_use]
+    pub fn to_stream(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.index.to_be_bytes());
+        bytes[4..6].copy_from_slice(&self.n_valid.to_be_bytes());
+        bytes[6..].copy_from_slice(&self.n_invalid.to_be_bytes());
+        bytes
+    }
+
     /// The first slot after the record's, up to 2^32 + 131,069.
     #[must_use]
     pub fn end(self) -> u64 {
@@ -64,64 +108,95 @@ impl RecordHeader {
     }
 }
 
-/// A record's header as the kernel reads and writes it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KernelHeader(pub RecordHeader);
+/// The records of one read of the kernel's fd, each checked before it is handed out. Ends after the first that is wrong.
+pub struct KernelRecords<'a> {
+    rest: &'a mut [u8],
+    order: Order,
+    /// Where the record before this one ended; for the first record, where the read began.
+    end: u64,
+    gapless: bool,
+}
 
-/// A record's header as it goes through the migration stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamHeader(pub RecordHeader);
+/// One record of the kernel's.
+pub struct KernelRecord<'a> {
+    /// Its header.
+    pub header: RecordHeader,
+    /// Its header in the kernel's form, and its entries.
+    bytes: &'a mut [u8],
+}
 
-impl KernelHeader {
-    /// Host byte order.
+/// A record of the kernel's that makes no sense for its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongRecord {
+    /// What the record claims.
+    pub header: RecordHeader,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl<'a> KernelRecords<'a> {
+    /// `bytes` are what a read gave that began at slot `from`. With `gapless` each record must begin where the one before it
+    /// ended, as in a first pass; later passes leave out slots that did not change.
     #[must_use]
-    pub fn parse(bytes: [u8; HEADER_BYTES]) -> KernelHeader {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        KernelHeader(RecordHeader {
-            index: u32::from_ne_bytes([a, b, c, d]),
-            n_valid: u16::from_ne_bytes([e, f]),
-            n_invalid: u16::from_ne_bytes([g, h]),
-        })
+    pub fn new(bytes: &'a mut [u8], order: Order, from: u64, gapless: bool) -> KernelRecords<'a> {
+        KernelRecords { rest: bytes, order, end: from, gapless }
     }
 
-    /// The inverse of [`KernelHeader::parse`].
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..4].copy_from_slice(&self.0.index.to_ne_bytes());
-        bytes[4..6].copy_from_slice(&self.0.n_valid.to_ne_bytes());
-        bytes[6..].copy_from_slice(&self.0.n_invalid.to_ne_bytes());
-        bytes
+    fn check(&self, header: RecordHeader) -> Result<(), &'static str> {
+        let index = u64::from(header.index);
+        if !header.fits(self.order) {
+            Err("it names slots outside the table")
+        } else if index < self.end {
+            Err("it goes backwards")
+        } else if header.end() == index {
+            // In the stream such a record could be the one that ends a body.
+            Err("it names no slots")
+        } else if self.gapless && index > self.end {
+            Err("it leaves out the slots before it")
+        } else {
+            Ok(())
+        }
     }
 }
 
-impl StreamHeader {
-    /// The record that ends a body: no slot at index 0.
-    pub const END: StreamHeader = StreamHeader(RecordHeader { index: 0, n_valid: 0, n_invalid: 0 });
+impl<'a> Iterator for KernelRecords<'a> {
+    type Item = Result<KernelRecord<'a>, WrongRecord>;
 
-    /// Big-endian.
-    #[must_use]
-    pub fn parse(bytes: [u8; HEADER_BYTES]) -> StreamHeader {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        StreamHeader(RecordHeader {
-            index: u32::from_be_bytes([a, b, c, d]),
-            n_valid: u16::from_be_bytes([e, f]),
-            n_invalid: u16::from_be_bytes([g, h]),
-        })
-    }
-
-    /// The inverse of [`StreamHeader::parse`].
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..4].copy_from_slice(&self.0.index.to_be_bytes());
-        bytes[4..6].copy_from_slice(&self.0.n_valid.to_be_bytes());
-        bytes[6..].copy_from_slice(&self.0.n_invalid.to_be_bytes());
-        bytes
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = std::mem::take(&mut self.rest);
+        let header = match bytes.first_chunk::<HEADER_BYTES>() {
+            Some(header) => RecordHeader::from_kernel(*header),
+            None if bytes.is_empty() => return None,
+            None => {
+                return Some(Err(WrongRecord { header: RecordHeader::END, why: "its header is cut short" }));
+            }
+        };
+        if let Err(why) = self.check(header) {
+            return Some(Err(WrongRecord { header, why }));
+        }
+        let Some((bytes, rest)) = bytes.split_at_mut_checked(HEADER_BYTES + header.payload_bytes()) else {
+            return Some(Err(WrongRecord { header, why: "its entries are cut short" }));
+        };
+        self.rest = rest;
+        self.end = header.end();
+        Some(Ok(KernelRecord { header, bytes }))
     }
 }
 
-/// What a run of records held.
+impl<'a> KernelRecord<'a> {
+    /// Turns the record into the stream's form where it stands.
+    #[inline]
+    #[must_use]
+    pub fn into_stream(self) -> &'a [u8] {
+        let (header, entries) = self.bytes.split_at_mut(HEADER_BYTES);
+        header.copy_from_slice(&self.header.to_stream());
+        hpte::scrub(entries);
+        self.bytes
+    }
+}
+
+/// What some records hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
     /// Records, those that end a body left out.
@@ -178,10 +253,12 @@ impl<'a> RecordBuilder<'a> {
     /// Adds a valid entry. Slots come in ascending order.
     pub fn valid(&mut self, slot: u32, entry: Hpte) {
         match &mut self.open {
-            Some((_, run))
-                if run.end() == u64::from(slot) && run.n_invalid == 0 && run.n_valid < MAX_WIRE_VALID =>
+            Some((_, header))
+                if header.end() == u64::from(slot)
+                    && header.n_invalid == 0
+                    && header.n_valid < MAX_WIRE_VALID =>
             {
-                run.n_valid += 1;
+                header.n_valid += 1;
             }
             _ => self.start(RecordHeader { index: slot, n_valid: 1, n_invalid: 0 }),
         }
@@ -192,7 +269,9 @@ impl<'a> RecordBuilder<'a> {
     /// Adds an invalid slot.
     pub fn invalid(&mut self, slot: u32) {
         match &mut self.open {
-            Some((_, run)) if run.end() == u64::from(slot) && run.n_invalid < u16::MAX => run.n_invalid += 1,
+            Some((_, header)) if header.end() == u64::from(slot) && header.n_invalid < u16::MAX => {
+                header.n_invalid += 1;
+            }
             _ => self.start(RecordHeader { index: slot, n_valid: 0, n_invalid: 1 }),
         }
     }
@@ -204,16 +283,16 @@ impl<'a> RecordBuilder<'a> {
         self.tally
     }
 
-    fn start(&mut self, run: RecordHeader) {
+    fn start(&mut self, header: RecordHeader) {
         self.close();
-        self.open = Some((self.len, run));
+        self.open = Some((self.len, header));
         self.len += HEADER_BYTES;
     }
 
     fn close(&mut self) {
-        if let Some((at, run)) = self.open.take() {
-            self.buf[at..at + HEADER_BYTES].copy_from_slice(&StreamHeader(run).to_bytes());
-            self.tally.count(run);
+        if let Some((at, header)) = self.open.take() {
+            self.buf[at..at + HEADER_BYTES].copy_from_slice(&header.to_stream());
+            self.tally.count(header);
         }
     }
 }
@@ -224,12 +303,12 @@ mod tests {
 
     #[test]
     fn stream_headers_are_big_endian_and_kernel_headers_are_the_hosts() {
-        let run = RecordHeader { index: 0x0102_0304, n_valid: 0x0506, n_invalid: 0x0708 };
-        assert_eq!(StreamHeader(run).to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
-        let kernel = KernelHeader(run).to_bytes();
+        let header = RecordHeader { index: 0x0102_0304, n_valid: 0x0506, n_invalid: 0x0708 };
+        assert_eq!(header.to_stream(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        let kernel = header.to_kernel();
         assert_eq!(kernel[..4], 0x0102_0304_u32.to_ne_bytes());
         assert_eq!(kernel[4..6], 0x0506_u16.to_ne_bytes());
-        assert_eq!(KernelHeader::parse(kernel).0, run);
+        assert_eq!(RecordHeader::from_kernel(kernel), header);
     }
 
     #[test]
@@ -253,6 +332,6 @@ mod tests {
         build.invalid(many + 2);
         assert_eq!(build.finish(), Tally { records: 3, valid, invalid: 2, bytes: 24 + valid * 16 });
         let longest = RecordHeader { index: 0, n_valid: MAX_WIRE_VALID, n_invalid: 0 };
-        assert_eq!(buf[..8], StreamHeader(longest).to_bytes());
+        assert_eq!(buf[..8], longest.to_stream());
     }
 }

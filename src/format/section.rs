@@ -28,7 +28,7 @@ pub enum BodyHeader {
     NoTable,
     /// The guest has a table of this order; it starts out empty.
     Table(Order),
-    /// Records follow, up to [`crate::format::record::StreamHeader::END`].
+    /// Records follow, up to [`crate::format::record::RecordHeader::END`].
     Records,
 }
 

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, reserve};
 use crate::format::hpte::{self, HPTE_BYTES};
-use crate::format::record::{HEADER_BYTES, RecordHeader, StreamHeader};
+use crate::format::record::{HEADER_BYTES, RecordHeader};
 
 /// Bytes gathered before they are handed over. A record that goes on being joined may reach 1 MiB more.
 const FULL_BYTES: usize = 256 << 10;
@@ -17,7 +17,7 @@ const WHAT: &str = "for records on their way into the hash table";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record {
     /// What it speaks of.
-    pub run: RecordHeader,
+    pub header: RecordHeader,
     /// Where its header is. Its entries stand behind it; the header's own bytes are anyone's.
     pub start: usize,
 }
@@ -32,7 +32,7 @@ impl Record {
     /// Where its entries end.
     #[must_use]
     pub fn end(self) -> usize {
-        self.entries() + self.run.payload_bytes()
+        self.entries() + self.header.payload_bytes()
     }
 }
 
@@ -54,10 +54,10 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::Memory`].
-    pub fn of(run: RecordHeader, entry: [u8; HPTE_BYTES]) -> Result<Batch, Error> {
+    pub fn of(header: RecordHeader, entry: [u8; HPTE_BYTES]) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        batch.room(run)?[..run.payload_bytes()].copy_from_slice(&entry[..run.payload_bytes()]);
-        batch.push(run)?;
+        batch.room(header)?[..header.payload_bytes()].copy_from_slice(&entry[..header.payload_bytes()]);
+        batch.push(header)?;
         Ok(batch)
     }
 
@@ -71,9 +71,9 @@ impl Batch {
 
     /// The header behind the records.
     #[must_use]
-    pub fn header(&self) -> StreamHeader {
+    pub fn header(&self) -> RecordHeader {
         let bytes = &self.bytes[self.len..self.len + HEADER_BYTES];
-        StreamHeader::parse(bytes.try_into().unwrap_or_default())
+        RecordHeader::from_stream(bytes.try_into().unwrap_or_default())
     }
 
     /// Whether the records should go before this one is read.
@@ -91,9 +91,9 @@ impl Batch {
     /// # Errors
     /// [`Error::Memory`].
     #[inline]
-    pub fn room(&mut self, run: RecordHeader) -> Result<&mut [u8], Error> {
+    pub fn room(&mut self, header: RecordHeader) -> Result<&mut [u8], Error> {
         let begin = self.len + HEADER_BYTES;
-        let end = begin + run.payload_bytes() + HEADER_BYTES;
+        let end = begin + header.payload_bytes() + HEADER_BYTES;
         if end > self.bytes.len() {
             self.grow(end)?;
         }
@@ -119,15 +119,15 @@ impl Batch {
     /// # Errors
     /// [`Error::Memory`].
     #[inline]
-    pub fn push(&mut self, run: RecordHeader) -> Result<(), Error> {
+    pub fn push(&mut self, header: RecordHeader) -> Result<(), Error> {
         if self.records.len() == self.records.capacity() {
             self.grow_records()?;
         }
-        let joined = self.last.join(run);
+        let joined = self.last.join(header);
         self.touching |= joined.is_some();
-        self.last = joined.unwrap_or(run);
-        self.records.push(Record { run, start: self.len });
-        self.len += HEADER_BYTES + run.payload_bytes();
+        self.last = joined.unwrap_or(header);
+        self.records.push(Record { header, start: self.len });
+        self.len += HEADER_BYTES + header.payload_bytes();
         Ok(())
     }
 
@@ -155,11 +155,11 @@ impl Batch {
         }
         let bytes = &mut self.bytes;
         // Keeps those that begin a record, and lengthens them by those that it leaves out.
-        self.records.dedup_by(|record, last| match last.run.join(record.run) {
-            Some(run) => {
+        self.records.dedup_by(|record, last| match last.header.join(record.header) {
+            Some(header) => {
                 // Over its own header.
                 bytes.copy_within(record.entries()..record.end(), last.end());
-                last.run = run;
+                last.header = header;
                 true
             }
             None => false,
@@ -194,30 +194,30 @@ impl Batch {
         let mut demoted = 0;
         for whole in std::mem::take(&mut self.records) {
             // One for each entry and one for the slots after them, at the most.
-            reserve(&mut self.records, usize::from(whole.run.n_valid) + 2, WHAT)?;
-            let RecordHeader { index, n_invalid, .. } = whole.run;
-            let mut part = Record { run: RecordHeader { index, ..RecordHeader::default() }, ..whole };
+            reserve(&mut self.records, usize::from(whole.header.n_valid) + 2, WHAT)?;
+            let RecordHeader { index, n_invalid, .. } = whole.header;
+            let mut part = Record { header: RecordHeader { index, ..RecordHeader::default() }, ..whole };
             let entries = self.bytes[whole.entries()..whole.end()].chunks_exact(HPTE_BYTES);
             for ((at, entry), index) in (whole.start..).step_by(HPTE_BYTES).zip(entries).zip(index..=u32::MAX)
             {
                 if !hpte::is_valid(entry) {
                     demoted += 1;
-                    part.run.n_invalid += 1;
-                } else if part.run.n_invalid == 0 {
-                    part.run.n_valid += 1;
+                    part.header.n_invalid += 1;
+                } else if part.header.n_invalid == 0 {
+                    part.header.n_valid += 1;
                 } else {
                     self.records.push(part);
                     // The header's place is in the entry before this one, which is not valid.
-                    part = Record { run: RecordHeader { index, n_valid: 1, n_invalid: 0 }, start: at };
+                    part = Record { header: RecordHeader { index, n_valid: 1, n_invalid: 0 }, start: at };
                 }
             }
-            match part.run.n_invalid.checked_add(n_invalid) {
-                Some(both) => part.run.n_invalid = both,
+            match part.header.n_invalid.checked_add(n_invalid) {
+                Some(both) => part.header.n_invalid = both,
                 None => {
                     self.records.push(part);
-                    let index = u32::try_from(part.run.end()).unwrap_or(u32::MAX);
+                    let index = u32::try_from(part.header.end()).unwrap_or(u32::MAX);
                     part = Record {
-                        run: RecordHeader { index, n_valid: 0, n_invalid },
+                        header: RecordHeader { index, n_valid: 0, n_invalid },
                         start: whole.end() - HEADER_BYTES,
                     };
                 }
@@ -231,7 +231,6 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::record::StreamHeader;
 
     #[test]
     fn a_body_that_goes_on_for_ever_is_handed_over_in_parts() {
@@ -239,13 +238,13 @@ mod tests {
         batch.first_header();
         let mut most = 0;
         for index in 0..200_000_u32 {
-            let run = RecordHeader { index: index * 8, n_valid: 8, n_invalid: 0 };
-            if batch.is_full(run) {
-                assert_eq!(batch.header(), StreamHeader::END, "the header behind the records");
+            let header = RecordHeader { index: index * 8, n_valid: 8, n_invalid: 0 };
+            if batch.is_full(header) {
+                assert_eq!(batch.header(), RecordHeader::END, "the header behind the records");
                 batch.clear();
             }
-            batch.room(run).expect("memory");
-            batch.push(run).expect("memory");
+            batch.room(header).expect("memory");
+            batch.push(header).expect("memory");
             most = most.max(batch.bytes().len());
         }
         assert!(most <= 2 << 20, "{most} bytes");
@@ -253,11 +252,11 @@ mod tests {
 
     #[test]
     fn records_of_no_slots_do_not_pile_up() {
-        let run = RecordHeader { index: 5, n_valid: 0, n_invalid: 0 };
+        let header = RecordHeader { index: 5, n_valid: 0, n_invalid: 0 };
         let mut batch = Batch::default();
-        while !batch.is_full(run) {
-            batch.room(run).expect("memory");
-            batch.push(run).expect("memory");
+        while !batch.is_full(header) {
+            batch.room(header).expect("memory");
+            batch.push(header).expect("memory");
             assert!(batch.records().len() <= FULL_RECORDS);
         }
     }

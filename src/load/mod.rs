@@ -10,10 +10,9 @@ pub mod sink;
 
 use crate::error::{Error, Place};
 use crate::format::hpte::Order;
-use crate::format::record::{RecordHeader, StreamHeader};
-use crate::format::section::{self, BodyHeader};
-use crate::host::Host;
-use crate::host::StreamReader;
+use crate::format::record::RecordHeader;
+use crate::format::section::{BodyHeader, VERSION};
+use crate::host::{Host, StreamReader};
 use crate::load::batch::Batch;
 use crate::load::section_reader::SectionReader;
 use crate::load::sink::{KernelSink, MemorySink, Sink};
@@ -31,7 +30,7 @@ pub struct Loader {
     finished: bool,
     /// What waits, for a table of this order.
     waiting: Option<(Order, Batch)>,
-    report: LoadStats,
+    stats: LoadStats,
 }
 
 impl Loader {
@@ -43,8 +42,8 @@ impl Loader {
 
     /// What was loaded of the table announced last. What waits is counted when it goes into the table.
     #[must_use]
-    pub fn report(&self) -> &LoadStats {
-        &self.report
+    pub fn stats(&self) -> &LoadStats {
+        &self.stats
     }
 
     /// Loads one body into the host's table.
@@ -61,7 +60,7 @@ impl Loader {
         version: i32,
     ) -> Result<(), Error> {
         let waiting = self.waiting.take();
-        if version != section::VERSION {
+        if version != VERSION {
             return Err(Error::Version(version));
         }
         let began = host.now();
@@ -78,8 +77,8 @@ impl Loader {
             }
             BodyHeader::Records => self.load_records(host, &mut body, waiting),
         };
-        self.report.bodies += 1;
-        self.report.time += host.now().since(began);
+        self.stats.bodies += 1;
+        self.stats.time += host.now().since(began);
         result
     }
 
@@ -92,14 +91,12 @@ impl Loader {
         self.finished = true;
         let Some((order, mut batch)) = self.waiting.take() else { return Ok(()) };
         let began = host.now();
-        let mut target = Target::new(host)?;
-        target.must_be(order)?;
-        let result = target.load(&mut batch, &mut self.report);
-        self.report.time += host.now().since(began);
+        let result = Target::new(host, order).load(&mut batch, &mut self.stats);
+        self.stats.time += host.now().since(began);
         result
     }
 
-    /// Forgets what waits, and tells how many records that were.
+    /// Forgets what waits, and returns how many records that were.
     pub fn abandon(&mut self) -> usize {
         self.waiting.take().map_or(0, |(_, batch)| batch.records().len())
     }
@@ -115,19 +112,24 @@ impl Loader {
         waiting: Option<(Order, Batch)>,
     ) -> Result<(), Error> {
         let (waiting_for, batch) = waiting.unzip();
-        let open = |place, run| {
-            let target = Target::new(host)?;
-            waiting_for.map_or(Ok(()), |order| target.must_be(order))?;
-            Ok((target.order().ok_or(Error::NoTable(place, run))?, target))
+        let mut in_kernel = false;
+        let open = |place, header| {
+            let table = host.table()?;
+            let order = table.order().ok_or(Error::NoTable(place, header))?;
+            if waiting_for.is_some_and(|other| other != order) {
+                return Err(Error::TableReplaced);
+            }
+            in_kernel = matches!(table, Table::Kernel(_));
+            Ok((order, Target::new(host, order)))
         };
         let mut batch = batch.unwrap_or_default();
-        let report = &mut self.report;
-        let target = read_records(body, &mut batch, open, |target, batch| target.load(batch, report))?;
+        let stats = &mut self.stats;
+        let target = read_records(body, &mut batch, open, |target, batch| target.load(batch, stats))?;
         match target {
-            Some(mut target) if !(self.gather && !self.finished && target.is_kernel()) => {
-                return target.load(&mut batch, &mut self.report);
+            Some(mut target) if !(in_kernel && self.gather && !self.finished) => {
+                return target.load(&mut batch, &mut self.stats);
             }
-            Some(target) => self.waiting = target.order().map(|order| (order, batch)),
+            Some(target) => self.waiting = Some((target.order, batch)),
             None => self.waiting = waiting_for.map(|order| (order, batch)),
         }
         Ok(())
@@ -137,51 +139,40 @@ impl Loader {
 /// The guest's table, opened when there is something for it.
 struct Target<'a> {
     host: &'a dyn Host,
-    table: Table,
-    sink: Option<Box<dyn Sink>>,
+    /// The order that the records were checked against.
+    order: Order,
+    kernel: Option<KernelSink>,
 }
 
 impl Target<'_> {
-    fn new(host: &dyn Host) -> Result<Target<'_>, Error> {
-        Ok(Target { host, table: host.table()?, sink: None })
+    fn new(host: &dyn Host, order: Order) -> Target<'_> {
+        Target { host, order, kernel: None }
     }
 
-    fn order(&self) -> Option<Order> {
-        self.table.order()
-    }
-
-    fn is_kernel(&self) -> bool {
-        matches!(self.table, Table::Kernel(_))
-    }
-
-    /// Records are checked against the table they came for.
-    fn must_be(&self, order: Order) -> Result<(), Error> {
-        if self.order() == Some(order) {
-            return Ok(());
+    fn load(&mut self, batch: &mut Batch, stats: &mut LoadStats) -> Result<(), Error> {
+        batch.records().iter().for_each(|record| stats.tally.count(record.header));
+        stats.crc.update(batch.bytes());
+        stats.demoted += batch.scrub()?;
+        // Asked anew for each batch: reading the stream may have yielded, and a reset may have replaced the table meanwhile.
+        let table = self.host.table()?;
+        if table.order() != Some(self.order) {
+            return Err(Error::TableReplaced);
         }
-        Err(Error::State("the hash table was replaced while records for it waited to be loaded"))
-    }
-
-    fn load(&mut self, batch: &mut Batch, report: &mut LoadStats) -> Result<(), Error> {
-        batch.records().iter().for_each(|record| report.tally.count(record.run));
-        report.crc.update(batch.bytes());
-        report.demoted += batch.scrub()?;
-        let sink = match &mut self.sink {
-            Some(sink) => sink,
-            none => none.insert(match self.table {
-                Table::None => return Err(Error::State("records came for a guest without a hash table")),
-                Table::Kernel(_) => Box::new(KernelSink::open(self.host)?),
-                Table::Memory(memory) => Box::new(MemorySink::new(memory)),
-            }),
-        };
-        sink.load(batch)
+        match table {
+            Table::None => Err(Error::TableReplaced),
+            Table::Memory(memory) => MemorySink::new(memory).load(batch),
+            Table::Kernel(_) => match &mut self.kernel {
+                Some(sink) => sink.load(batch),
+                none => none.insert(KernelSink::open(self.host)?).load(batch),
+            },
+        }
     }
 }
 
 /// Reads the records of a body behind those of a batch, up to the one that ends the body; hands the batch on whenever it is
 /// full, and leaves the rest in it.
 ///
-/// `open` is called for the body's first record: it says how large the table is, and what `take` is to get with each batch,
+/// `open` is called for the body's first record: it says how large the table is, and what `take` gets with each batch,
 /// which is also what this returns; `None` if the body had no record.
 ///
 /// # Errors
@@ -194,24 +185,23 @@ pub fn read_records<T>(
 ) -> Result<Option<T>, Error> {
     body.first_header(batch.first_header())?;
     let first = batch.header();
-    if first == StreamHeader::END {
+    if first == RecordHeader::END {
         return Ok(None);
     }
-    let (order, mut to) = open(body.place(), first.0)?;
+    let (order, mut to) = open(body.place(), first)?;
     loop {
         let header = batch.header();
-        if header == StreamHeader::END {
+        if header == RecordHeader::END {
             return Ok(Some(to));
         }
-        let StreamHeader(run) = header;
-        if !run.fits(order) {
-            return Err(Error::OutOfTable(body.place(), run, order));
+        if !header.fits(order) {
+            return Err(Error::OutOfTable(body.place(), header, order));
         }
-        if batch.is_full(run) {
+        if batch.is_full(header) {
             take(&mut to, batch)?;
             batch.clear();
         }
-        body.record(run, batch.room(run)?)?;
-        batch.push(run)?;
+        body.record(header, batch.room(header)?)?;
+        batch.push(header)?;
     }
 }

@@ -48,8 +48,8 @@ impl<'a> SectionReader<'a> {
     ///
     /// # Errors
     /// A failed or ended stream.
-    pub fn record(&mut self, run: RecordHeader, bytes: &mut [u8]) -> Result<(), Error> {
-        let payload = run.payload_bytes();
+    pub fn record(&mut self, header: RecordHeader, bytes: &mut [u8]) -> Result<(), Error> {
+        let payload = header.payload_bytes();
         self.exactly(bytes, payload)?;
         self.advance(payload);
         Ok(())

@@ -6,16 +6,19 @@
 use crate::error::Error;
 use crate::format::hpte::Slot;
 use crate::format::record::Tally;
+use crate::format::record::Tally;
+use crate::host::Nanos;
 use crate::host::{Clock, Nanos};
-use crate::save::queue::{Next, Origin, Queue, ReadPause, SharedQueue};
+use crate::save::queue::{Aim, Next, Queue, ReadPause, Records, SharedQueue};
 use crate::save::run_state::{RunState, StopId};
-use crate::save::source::{Chunk, MAX_CHUNK_BYTES, Source};
+use crate::save::source::{Chunk, MAX_CHUNK_BYTES};
 use crate::save::sweep::{DutyCycle, Read, Sweep};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use loom::thread;
 
 const SLOTS: usize = 2;
+const SWEEP: Aim = Aim::Sweep { deadline: None };
 
 #[derive(Default)]
 struct Table {
@@ -24,74 +27,51 @@ struct Table {
     inside: AtomicBool,
 }
 
-/// Only tells a sweep how large its table is.
-struct Shape;
-
-impl Source for Shape {
-    fn read(&mut self, _: &mut [u8], _: &dyn Clock, _: Option<Nanos>) -> Result<Chunk, Error> {
-        Err(Error::Internal)
-    }
-    fn position(&self) -> Slot {
-        Slot(0)
-    }
-    fn pass(&self) -> u64 {
-        2
-    }
-    fn slots(&self) -> u64 {
-        SLOTS as u64
-    }
-}
-
-fn stop() -> StopId {
-    let halt = RunState::default();
-    halt.stopped();
-    halt.now().unwrap()
+/// The VM stops.
+fn stop(queue: &Queue) -> StopId {
+    queue.vm(RunState::stopped).unwrap()
 }
 
 /// The reader: one slot a read, until the queue is closed. Its records are the slot and its value.
 fn reader(queue: SharedQueue, table: Arc<Table>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        let mut at = 0;
-        while let Some(stop) = queue.begin_read() {
+        while let Some(job) = queue.wait_for_job() {
+            let at = usize::try_from(job.at.slot.0).unwrap();
             table.inside.store(true, SeqCst);
             let value = table.slots[at].load(SeqCst);
             table.inside.store(false, SeqCst);
-            let tally = Tally { bytes: 2, ..Tally::default() };
-            let chunk = Chunk { tally, slots: 1, wrapped: at + 1 == SLOTS };
+            let chunk = Chunk { tally: Tally { bytes: 2, ..Tally::default() }, slots: 1 };
             let records = vec![u8::try_from(at).unwrap(), u8::try_from(value).unwrap()];
-            queue.end_read(Ok((Read { chunk, stop, time: Default::default() }, records)));
-            at = (at + 1) % SLOTS;
+            let read = Read { chunk, stop: job.stop, began: Nanos(0), ended: Nanos(0) };
+            queue.finish_job(Ok((read, records)));
         }
     })
 }
 
-fn begun(limit: usize) -> (SharedQueue, Arc<Table>, thread::JoinHandle<()>) {
-    let queue = SharedQueue::new(Queue::new(Sweep::of(&Shape, DutyCycle::DEFAULT), limit));
+fn begun(room: usize) -> (SharedQueue, Arc<Table>, thread::JoinHandle<()>) {
+    let queue = SharedQueue::new(Queue::default());
+    queue.open(Sweep::new(SLOTS as u64, DutyCycle::DEFAULT), 0, Some(room));
     let table = Arc::new(Table::default());
     let reader = reader(queue.clone(), Arc::clone(&table));
     (queue, table, reader)
 }
 
-/// What a complete does: takes until what was read since the stop is all of the table. Tells each slot's last value.
-fn drain(queue: &SharedQueue, stop: StopId) -> [u8; SLOTS] {
-    let mut heard = [0; SLOTS];
-    let mut sweep = Sweep::of(&Shape, DutyCycle::DEFAULT);
-    while !sweep.has_passed_all(Some(stop)) {
-        match queue.take(false, Nanos(0)).unwrap() {
-            Next::Entry(entry) => {
-                heard[usize::from(entry.records[0])] = entry.records[1];
-                if let Origin::Sweep(read) = entry.origin {
-                    sweep.advance(&read);
-                }
-            }
-            Next::NotYet | Next::Resting => queue.wait_until_ready(),
+/// What a complete does: takes until all of the table was read since the stop. Returns each slot's last value.
+fn drain(queue: &SharedQueue) -> [u8; SLOTS] {
+    let mut sent = [0; SLOTS];
+    loop {
+        match queue.take(Aim::Finish, Nanos(0)).unwrap() {
+            Next::Records(records) => note(&records, &mut sent),
+            Next::Wait => queue.wait_until_ready(),
+            Next::Resting => return sent,
+            Next::Gone => panic!("the table is there"),
         }
     }
-    while queue.looked_up_bytes() > 0 {
-        let Next::Entry(entry) = queue.take(false, Nanos(0)).unwrap() else { panic!("it is there") };
-        heard[usize::from(entry.records[0])] = entry.records[1];
-    }
-    heard
+}
+
+fn note(records: &Records, sent: &mut [u8; SLOTS]) {
+    let [slot, value] = records.bytes() else { panic!("a slot and its value") };
+    sent[usize::from(*slot)] = *value;
 }
 
 fn model(threads_meet: impl Fn() + Sync + Send + 'static) {
@@ -108,9 +88,8 @@ fn a_stop_at_any_moment_loses_no_change() {
         // The VM's last changes, and its stop.
         table.slots[1].store(1, SeqCst);
         table.slots[0].store(2, SeqCst);
-        let stop = stop();
-        queue.set_stop(Some(stop));
-        assert_eq!(drain(&queue, stop), [2, 1]);
+        stop(&queue);
+        assert_eq!(drain(&queue), [2, 1]);
         queue.close();
         reader.join().unwrap();
     });
@@ -124,19 +103,18 @@ fn no_read_is_under_way_during_a_lookup_and_its_record_comes_in_order() {
             let (queue, table) = (queue.clone(), Arc::clone(&table));
             thread::spawn(move || {
                 table.slots[0].store(1, SeqCst);
-                let hold = ReadPause::of(&queue);
-                hold.wait_until_at_rest();
+                let pause = ReadPause::of(&queue);
+                pause.wait_until_at_rest();
                 assert!(!table.inside.load(SeqCst));
                 let value = u8::try_from(table.slots[0].load(SeqCst)).unwrap();
-                queue.push_looked_up(&[0, value], Tally::default()).unwrap();
+                queue.push_looked_up(&[0, value], Tally { bytes: 2, ..Tally::default() }).unwrap();
                 assert!(!table.inside.load(SeqCst));
-                drop(hold);
+                drop(pause);
             })
         };
         lookup.join().unwrap();
-        let stop = stop();
-        queue.set_stop(Some(stop));
-        assert_eq!(drain(&queue, stop)[0], 1);
+        stop(&queue);
+        assert_eq!(drain(&queue)[0], 1);
         queue.close();
         reader.join().unwrap();
     });
@@ -148,15 +126,14 @@ fn a_parked_reader_hears_of_the_stop() {
         let (queue, _, reader) = begun(1 << 30);
         let mut taken = 0;
         while taken < SLOTS {
-            match queue.take(false, Nanos(0)).unwrap() {
-                Next::Entry(_) => taken += 1,
-                Next::NotYet | Next::Resting => queue.wait_until_ready(),
+            match queue.take(Aim::Finish, Nanos(0)).unwrap() {
+                Next::Records(_) => taken += 1,
+                _ => queue.wait_until_ready(),
             }
         }
-        let stop = stop();
-        queue.set_stop(Some(stop));
+        stop(&queue);
         queue.wait_until_ready();
-        drain(&queue, stop);
+        drain(&queue);
         queue.close();
         reader.join().unwrap();
     });
@@ -166,13 +143,12 @@ fn a_parked_reader_hears_of_the_stop() {
 fn a_reader_goes_on_after_a_lookup() {
     model(|| {
         let (queue, _, reader) = begun(1 << 30);
-        let stop = stop();
-        queue.set_stop(Some(stop));
+        stop(&queue);
         let lookup = {
             let queue = queue.clone();
             thread::spawn(move || ReadPause::of(&queue).wait_until_at_rest())
         };
-        drain(&queue, stop);
+        drain(&queue);
         lookup.join().unwrap();
         queue.close();
         reader.join().unwrap();
@@ -188,7 +164,7 @@ fn a_reader_ends_whatever_it_waits_for() {
             let taker = {
                 let queue = queue.clone();
                 thread::spawn(move || {
-                    let _ = queue.take(true, Nanos(0)).unwrap();
+                    let _ = queue.take(SWEEP, Nanos(0)).unwrap();
                     // Comes back, though there may be nothing ever.
                     queue.wait_until_ready();
                 })

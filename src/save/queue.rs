@@ -1,80 +1,83 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What stands between the thread that reads a table and the calls that send what it read: records in the order in which
-//! they are to go out, and what the reader may do next.
+//! The way out of a table: its records in the order in which they are to be sent, where the sweep over it is, and what may be
+//! read next. Who reads puts records in, who sends takes them out, and lookups put theirs in between.
 //!
 //! One lock, held for moments; never while the table is read or the stream is written.
 
 use crate::error::{Error, reserve};
 use crate::format::record::Tally;
 use crate::host::Nanos;
-use crate::save::run_state::StopId;
-use crate::save::source::MAX_CHUNK_BYTES;
-use crate::save::sweep::{Read, Sweep};
+use crate::save::run_state::{RunState, StopId};
+use crate::save::source::{MAX_CHUNK_BYTES, Position};
+use crate::save::sweep::{Read, Sweep, SweepEnd};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// A queue that a reader and those who send have in common.
+/// The queue of a save, as all have it who read, send or look entries up.
 pub type SharedQueue = Arc<Queue>;
 
-/// The queue between a reader and who sends.
-pub struct Queue {
-    state: Mutex<State>,
-    /// Any of it changed.
-    changed: Condvar,
-    /// Bytes up to which the reader goes on.
-    limit: usize,
-}
-
-struct State {
-    ready: VecDeque<Entry>,
-    /// Bytes of all records in `ready`, and of those that lookups left.
-    bytes: usize,
-    looked_up: usize,
-    /// Where the reader is.
-    sweep: Sweep,
-    /// The VM's stop, if it is stopped: the reader then goes round once, without being asked.
-    stop: Option<StopId>,
-    /// A sweep is wanted. It ends at the table's end.
-    wanted: bool,
-    /// A read is under way.
-    reading: bool,
-    /// Lookups during which no read may begin.
-    holds: usize,
-    /// Why the reader reads no more; told when all that was read before is sent.
-    failed: Option<Error>,
-    closed: bool,
-}
-
-/// Records that are ready to be sent.
-pub struct Entry {
-    /// Whole stream records, [`MAX_CHUNK_BYTES`] at most.
-    pub records: Vec<u8>,
-    /// Where they come from.
-    pub origin: Origin,
-}
-
-/// Where records come from.
-#[derive(Clone, Copy, Debug)]
-pub enum Origin {
-    /// The reader.
-    Sweep(Read),
-    /// Lookups.
-    LookedUp(Tally),
+/// What one sending call wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Aim {
+    /// To go on sweeping. If the caller has to read for it, it reads until this time, if one is given.
+    Sweep {
+        /// The time.
+        deadline: Option<Nanos>,
+    },
+    /// To visit each slot once since the VM's stop.
+    Finish,
 }
 
 /// What there is to send.
 pub enum Next {
-    /// This.
-    Entry(Entry),
-    /// Nothing so far.
-    NotYet,
-    /// Nothing, and the reader rests after a sweep that found nothing.
+    /// These.
+    Records(Records),
+    /// Nothing yet. A read that will bring something is due or under way.
+    Wait,
+    /// Nothing: the last sweep found nothing and the next one is not due, or, to finish, all has been sent since the stop.
     Resting,
+    /// Nothing: there is no table to read, or the destination does not know of it yet.
+    Gone,
 }
 
-/// What the reader is at.
+/// Records on their way out.
+pub struct Records {
+    buffer: Vec<u8>,
+    /// What they hold. The first `tally.bytes` of the buffer are theirs.
+    pub tally: Tally,
+    /// The pass that they belong to, counted from 1 since the setup.
+    pub pass: u64,
+    /// They are of lookups, not of a sweep's read.
+    pub looked_up: bool,
+    /// Whether a sweep ended with them, and how.
+    pub sweep_end: Option<SweepEnd>,
+}
+
+impl Records {
+    /// Whole stream records.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len()]
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.tally.bytes).unwrap_or(usize::MAX).min(self.buffer.len())
+    }
+}
+
+/// A read to be made.
+pub struct Job {
+    /// Where it begins.
+    pub at: Position,
+    /// The VM's stop at its beginning.
+    pub stop: Option<StopId>,
+    /// A buffer that was used before, or an empty one.
+    pub buffer: Vec<u8>,
+}
+
+/// What the reading thread is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Activity {
     /// It reads.
@@ -85,91 +88,173 @@ pub enum Activity {
     Full,
 }
 
-impl Queue {
-    /// For a reader whose first sweep is wanted at once.
-    #[must_use]
-    pub fn new(sweep: Sweep, limit: usize) -> Queue {
-        let state = State {
-            ready: VecDeque::new(),
-            bytes: 0,
-            looked_up: 0,
-            sweep,
-            stop: None,
-            wanted: true,
-            reading: false,
-            holds: 0,
-            failed: None,
-            closed: false,
-        };
-        // Less would never have room for a read.
-        Queue { state: Mutex::new(state), changed: Condvar::new(), limit: limit.max(MAX_CHUNK_BYTES) }
-    }
+/// The queue. It outlives the tables that go through it.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    /// Any of it changed.
+    changed: Condvar,
+}
 
+#[derive(Default)]
+struct State {
+    vm: RunState,
+    /// Pauses during which no thread may begin a read.
+    pauses: usize,
+    /// Threads that wait for a change.
+    waiting: usize,
+    /// Buffers that were sent, to be filled again.
+    spare: Vec<Vec<u8>>,
+    flow: Option<Flow>,
+}
+
+/// One table's records.
+struct Flow {
+    ready: VecDeque<Records>,
+    /// Bytes of all records in `ready`, of their buffers, and of the records that lookups left.
+    bytes: usize,
+    held: usize,
+    looked_up: usize,
+    /// As far as it was read.
+    sweep: Sweep,
+    /// Passes over the tables before this one, since the setup.
+    earlier_passes: u64,
+    /// The most bytes of buffers, for a thread; without one the callers read.
+    thread_room: Option<usize>,
+    /// A sweep is wanted. It ends at the table's end.
+    wanted: bool,
+    /// A read is under way.
+    reading: bool,
+    /// Why nothing more is read; reported when all that was read before is sent.
+    failed: Option<Error>,
+    /// The thread is to end.
+    closed: bool,
+    /// A complete has sent all. Nothing has begun to send more since.
+    completed: bool,
+}
+
+impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
     }
 
-    /// The reader's next read, once there is one to make: the VM's stop at its beginning. `None`: the end.
-    pub fn begin_read(&self) -> Option<Option<StopId>> {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
-        while !state.closed {
-            if state.may_read(self.limit) {
-                state.reading = true;
-                return Some(state.stop);
+        let result = change(&mut state);
+        // A system call, which is not made for nobody.
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+        result
+    }
+
+    fn change_flow(&self, change: impl FnOnce(&mut Flow)) {
+        self.change(|state| state.flow.as_mut().map(change));
+    }
+
+    /// Begins with a table, whose first sweep is wanted at once. `thread_room`: the most bytes of buffers that a thread
+    /// fills ahead, [`MAX_CHUNK_BYTES`] at least; without it the callers read.
+    pub fn open(&self, sweep: Sweep, earlier_passes: u64, thread_room: Option<usize>) {
+        self.change(|state| {
+            state.flow = Some(Flow {
+                ready: VecDeque::new(),
+                bytes: 0,
+                held: 0,
+                looked_up: 0,
+                sweep,
+                earlier_passes,
+                thread_room: thread_room.map(|room| room.max(MAX_CHUNK_BYTES)),
+                wanted: true,
+                reading: false,
+                failed: None,
+                closed: false,
+                completed: false,
+            });
+        });
+    }
+
+    /// From now on the callers read: there is no thread to be had.
+    pub fn without_thread(&self) {
+        self.change_flow(|flow| flow.thread_room = None);
+    }
+
+    /// Asks the thread to end.
+    pub fn close(&self) {
+        self.change_flow(|flow| flow.closed = true);
+    }
+
+    /// Forgets the table and its records, which nobody reads any more.
+    pub fn clear(&self) {
+        self.change(|state| state.flow = None);
+    }
+
+    /// The next read of the thread, once there is one to make. `None`: the end.
+    pub fn wait_for_job(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            let flow = state.flow.as_ref().filter(|flow| !flow.closed)?;
+            if state.pauses == 0 && flow.may_read(state.vm.stop()) {
+                return state.job();
             }
             state = self.wait(state);
         }
-        None
     }
 
-    /// The reader's read is over.
-    pub fn end_read(&self, read: Result<(Read, Vec<u8>), Error>) {
-        let mut state = self.lock();
-        state.reading = false;
-        match read {
-            Ok((read, records)) => {
-                // A stop's sweep may end in the middle of the table. There the reader stays until more is wanted.
-                let was_over = state.sweep.has_passed_all(read.stop);
-                state.sweep.advance(&read);
-                let over = state.sweep.has_passed_all(read.stop) && !was_over;
-                state.wanted &= !read.chunk.wrapped && !over;
-                state.bytes += records.len();
-                state.ready.push_back(Entry { records, origin: Origin::Sweep(read) });
-            }
-            Err(error) => state.failed = Some(error),
-        }
-        self.changed.notify_all();
+    /// The next read, made by a caller; `None` without a table.
+    pub fn job(&self) -> Option<Job> {
+        self.lock().job()
     }
 
-    /// Takes what is ready. While `sweeping` a sweep is asked for when nothing is left of the one before, unless it would
+    /// A job is done. `buffer` holds the records of the read.
+    pub fn finish_job(&self, done: Result<(Read, Vec<u8>), Error>) {
+        self.change(|state| {
+            let spare = state.flow.as_mut().and_then(|flow| flow.finish_job(done));
+            state.spare.extend(spare);
+        });
+    }
+
+    /// Takes what is to be sent next. To sweep, a sweep is asked for when nothing is left of the one before, unless it would
     /// come too soon; who only waits for a stop's sweep does not ask.
     ///
     /// # Errors
-    /// Why the reader ended, when nothing is left.
-    pub fn take(&self, sweeping: bool, now: Nanos) -> Result<Next, Error> {
-        let mut state = self.lock();
-        let next = match state.ready.pop_front() {
-            Some(entry) => {
-                state.bytes -= entry.records.len();
-                if let Origin::LookedUp(_) = entry.origin {
-                    state.looked_up -= entry.records.len();
-                }
-                Next::Entry(entry)
-            }
-            None => match &state.failed {
-                Some(error) => return Err(error.clone()),
-                None if state.is_idle() && state.sweep.is_resting(now) => Next::Resting,
-                None => Next::NotYet,
-            },
-        };
-        let due = state.ready.is_empty() && state.is_idle() && !state.sweep.is_resting(now);
-        state.wanted |= sweeping && due;
-        self.changed.notify_all();
-        Ok(next)
+    /// Why nothing more is read, when all that was read is sent.
+    pub fn take(&self, aim: Aim, now: Nanos) -> Result<Next, Error> {
+        self.change(|state| {
+            let stop = state.vm.stop();
+            let Some(flow) = &mut state.flow else { return Ok(Next::Gone) };
+            flow.completed &= aim == Aim::Finish;
+            let next = match flow.pop() {
+                Some(records) => Next::Records(records),
+                None => match &flow.failed {
+                    Some(error) => return Err(error.clone()),
+                    None if aim == Aim::Finish && flow.sweep.has_visited_all(stop) => Next::Resting,
+                    None if flow.is_idle(stop) && flow.sweep.is_resting(now) => Next::Resting,
+                    None => Next::Wait,
+                },
+            };
+            let due = flow.ready.is_empty() && flow.is_idle(stop) && !flow.sweep.is_resting(now);
+            flow.wanted |= matches!(aim, Aim::Sweep { .. }) && due;
+            Ok(next)
+        })
+    }
+
+    /// Takes back the buffer of records that were sent, to be filled again.
+    pub fn recycle(&self, records: Records) {
+        if records.buffer.len() == MAX_CHUNK_BYTES {
+            self.change(|state| state.spare.push(records.buffer));
+        }
+    }
+
+    /// Frees the buffers that are not in use.
+    pub fn free_buffers(&self) {
+        self.change(|state| state.spare = Vec::new());
     }
 
     /// Waits until there is something to take, or nothing that could bring it.
@@ -182,102 +267,175 @@ impl Queue {
 
     /// As `wait_until_ready`, for so long at most; sometimes for less.
     pub fn wait_a_while(&self, most: Nanos) {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.is_empty_but_not_for_long() {
-            drop(self.changed.wait_timeout(state, Duration::from_nanos(most.0)));
+            state.waiting += 1;
+            let waited = self.changed.wait_timeout(state, Duration::from_nanos(most.0));
+            waited.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
         }
     }
 
-    /// Appends a lookup's record, behind all that was read before; the caller holds a [`ReadPause`] that has come to rest.
+    /// Appends a lookup's record, behind all that was read before it. The caller holds a [`ReadPause`] that has come to rest.
     ///
     /// # Errors
     /// [`Error::Memory`]; then it is not there.
-    pub fn push_looked_up(&self, records: &[u8], tally: Tally) -> Result<(), Error> {
-        let mut state = self.lock();
-        match state.ready.back_mut() {
-            Some(Entry { records: last, origin: Origin::LookedUp(sum) })
-                if last.len() + records.len() <= MAX_CHUNK_BYTES =>
-            {
-                reserve(last, records.len(), "for what a lookup read")?;
-                last.extend_from_slice(records);
-                *sum += tally;
-            }
-            _ => state.ready.push_back(Entry { records: records.to_vec(), origin: Origin::LookedUp(tally) }),
-        }
-        state.bytes += records.len();
-        state.looked_up += records.len();
-        self.changed.notify_all();
-        Ok(())
+    pub fn push_looked_up(&self, record: &[u8], tally: Tally) -> Result<(), Error> {
+        self.change(|state| state.flow.as_mut().map_or(Ok(()), |flow| flow.push_looked_up(record, tally)))
     }
 
     /// Bytes of lookups' records.
     #[must_use]
     pub fn looked_up_bytes(&self) -> usize {
-        self.lock().looked_up
+        self.lock().flow.as_ref().map_or(0, |flow| flow.looked_up)
     }
 
-    /// The VM stopped, or runs again.
-    pub fn set_stop(&self, stop: Option<StopId>) {
-        self.lock().stop = stop;
-        self.changed.notify_all();
+    /// Changes what is known of the VM's stops, and returns the stop that lasts after it.
+    pub fn vm(&self, change: impl FnOnce(&mut RunState)) -> Option<StopId> {
+        self.change(|state| {
+            change(&mut state.vm);
+            let stop = state.vm.stop();
+            state.flow.iter_mut().for_each(|flow| flow.completed &= stop.is_some());
+            stop
+        })
     }
 
-    /// Asks the reader to end.
-    pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
+    /// A complete has sent all.
+    pub fn set_completed(&self) {
+        self.change_flow(|flow| flow.completed = true);
     }
 
-    /// Bytes that are ready.
+    /// The pass of the next read, counted from 1 since the setup; 0 without a table.
+    #[must_use]
+    pub fn pass(&self) -> u64 {
+        self.lock().flow.as_ref().map_or(0, Flow::pass)
+    }
+
+    /// Bytes that were read and wait to be sent.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.lock().flow.as_ref().map_or(0, |flow| flow.bytes)
     }
 
-    /// Bytes that are ready and an estimate of those that the reader has yet to read.
+    /// Bytes that were read and an estimate of those that are still to be read. 0 after a complete, until iterate takes
+    /// something, the VM runs or another table is opened.
     #[must_use]
-    pub fn pending(&self, stop: Option<StopId>) -> u64 {
+    pub fn pending(&self) -> u64 {
         let state = self.lock();
-        state.bytes as u64 + state.sweep.left(stop)
+        let flow = state.flow.as_ref().filter(|flow| !flow.completed);
+        flow.map_or(0, |flow| flow.bytes as u64 + flow.sweep.bytes_left(state.vm.stop()))
     }
 
-    /// What the reader is at.
+    /// What the thread is at; `None` without one.
     #[must_use]
-    pub fn activity(&self) -> Activity {
+    pub fn activity(&self) -> Option<Activity> {
         let state = self.lock();
-        if state.is_idle() || state.failed.is_some() || state.closed {
+        let stop = state.vm.stop();
+        let flow = state.flow.as_ref().filter(|flow| flow.thread_room.is_some())?;
+        Some(if flow.is_idle(stop) || flow.failed.is_some() || flow.closed {
             Activity::Parked
-        } else if state.reading || state.has_room(self.limit) {
+        } else if flow.reading || flow.has_room() {
             Activity::Reading
         } else {
             Activity::Full
-        }
+        })
     }
 }
 
 impl State {
-    fn has_room(&self, limit: usize) -> bool {
-        self.bytes + MAX_CHUNK_BYTES <= limit
-    }
-
-    fn may_read(&self, limit: usize) -> bool {
-        self.has_something_to_read() && self.failed.is_none() && self.holds == 0 && self.has_room(limit)
-    }
-
-    fn has_something_to_read(&self) -> bool {
-        self.wanted || self.stop.is_some() && !self.sweep.has_passed_all(self.stop)
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.reading && !self.has_something_to_read()
+    fn job(&mut self) -> Option<Job> {
+        let flow = self.flow.as_mut()?;
+        flow.reading = true;
+        let buffer = self.spare.pop().unwrap_or_default();
+        Some(Job { at: flow.sweep.position(), stop: self.vm.stop(), buffer })
     }
 
     fn is_empty_but_not_for_long(&self) -> bool {
-        self.ready.is_empty() && self.failed.is_none() && !self.closed && !self.is_idle()
+        self.flow.as_ref().is_some_and(|flow| {
+            flow.ready.is_empty() && flow.failed.is_none() && !flow.closed && !flow.is_idle(self.vm.stop())
+        })
     }
 }
 
-/// While it lives the reader begins no read.
+impl Flow {
+    fn pass(&self) -> u64 {
+        self.earlier_passes + self.sweep.position().pass
+    }
+
+    /// Takes what was read. Returns the buffer if nothing is in it.
+    fn finish_job(&mut self, done: Result<(Read, Vec<u8>), Error>) -> Option<Vec<u8>> {
+        self.reading = false;
+        let (read, buffer) = done.map_err(|error| self.failed = Some(error)).ok()?;
+        let pass = self.pass();
+        // A stop's sweep may end in the middle of the table. There the thread stays until more is wanted.
+        let was_over = self.sweep.has_visited_all(read.stop);
+        let end = self.sweep.advance(&read);
+        let is_over = self.sweep.has_visited_all(read.stop) && !was_over;
+        self.wanted &= end.is_none() && !is_over;
+        let tally = read.chunk.tally;
+        let (buffer, spare) = if tally.bytes == 0 { (Vec::new(), Some(buffer)) } else { (buffer, None) };
+        self.push(Records { buffer, tally, pass, looked_up: false, sweep_end: end });
+        spare
+    }
+
+    fn push(&mut self, records: Records) {
+        self.bytes += records.len();
+        self.held += records.buffer.len();
+        self.ready.push_back(records);
+    }
+
+    fn pop(&mut self) -> Option<Records> {
+        let mut records = self.ready.pop_front()?;
+        self.bytes -= records.len();
+        self.held -= records.buffer.len();
+        if records.looked_up {
+            self.looked_up -= records.len();
+        }
+        if let Some(end) = &mut records.sweep_end {
+            // With a lookup's records behind it the destination does not have all there is.
+            end.clean &= self.looked_up == 0;
+        }
+        Some(records)
+    }
+
+    fn push_looked_up(&mut self, record: &[u8], tally: Tally) -> Result<(), Error> {
+        const WHAT: &str = "for what a lookup read";
+        match self.ready.back_mut() {
+            Some(last) if last.looked_up && last.buffer.len() + record.len() < MAX_CHUNK_BYTES => {
+                reserve(&mut last.buffer, record.len(), WHAT)?;
+                last.buffer.extend_from_slice(record);
+                last.tally += tally;
+                self.bytes += record.len();
+                self.held += record.len();
+            }
+            _ => {
+                let mut buffer = Vec::new();
+                reserve(&mut buffer, record.len(), WHAT)?;
+                buffer.extend_from_slice(record);
+                self.push(Records { buffer, tally, pass: self.pass(), looked_up: true, sweep_end: None });
+            }
+        }
+        self.looked_up += record.len();
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.thread_room.is_some_and(|room| self.held + MAX_CHUNK_BYTES <= room)
+    }
+
+    fn may_read(&self, stop: Option<StopId>) -> bool {
+        self.has_something_to_read(stop) && self.failed.is_none() && self.has_room()
+    }
+
+    fn has_something_to_read(&self, stop: Option<StopId>) -> bool {
+        self.wanted || stop.is_some() && !self.sweep.has_visited_all(stop)
+    }
+
+    fn is_idle(&self, stop: Option<StopId>) -> bool {
+        !self.reading && !self.has_something_to_read(stop)
+    }
+}
+
+/// While it lives no thread begins a read of the table.
 pub struct ReadPause {
     queue: SharedQueue,
 }
@@ -286,28 +444,21 @@ impl ReadPause {
     /// Asks for it; a read may still be under way.
     #[must_use]
     pub fn of(queue: &SharedQueue) -> ReadPause {
-        queue.lock().holds += 1;
+        queue.lock().pauses += 1;
         ReadPause { queue: Arc::clone(queue) }
     }
 
     /// Waits for the read that is under way.
     pub fn wait_until_at_rest(&self) {
         let mut state = self.queue.lock();
-        while state.reading {
+        while state.flow.as_ref().is_some_and(|flow| flow.reading) {
             state = self.queue.wait(state);
         }
-    }
-
-    /// Whether it is this queue's reader that is held.
-    #[must_use]
-    pub fn holds(&self, queue: &SharedQueue) -> bool {
-        Arc::ptr_eq(&self.queue, queue)
     }
 }
 
 impl Drop for ReadPause {
     fn drop(&mut self) {
-        self.queue.lock().holds -= 1;
-        self.queue.changed.notify_all();
+        self.queue.change(|state| state.pauses -= 1);
     }
 }

@@ -1,139 +1,169 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How a save comes by what its table has to tell: by reads of its own, or from a thread that reads ahead.
+//! Who fills the queue: the calls that send, or a thread that reads ahead of them.
+//!
+//! A read of the kernel's fd may look at the whole table before it returns. Made by a thread, it holds up neither RAM's
+//! pages while the guest runs nor, if the VM's stop is reported in time, the guest while it is stopped.
 
-use crate::error::Error;
-use crate::format::hpte::Order;
-use crate::format::record::Tally;
-use crate::host::Host;
-use crate::host::Nanos;
-use crate::save::ahead::{AheadOptions, Entry, Next, Origin, ReadAhead, SharedQueue};
-use crate::save::run_state::{RunState, StopId};
-use crate::save::session::SaveOptions;
-use crate::save::source::{KernelOptions, KernelSource, MemoryOptions, MemorySource, Source};
-use crate::save::sweep::{Read, Sweep};
-use crate::table::SharedTable;
-use std::sync::Arc;
+use crate::error::{Error, reserve};
+use crate::host::{Clock, Host, Nanos};
+use crate::save::queue::{Aim, Job, Next, Queue, SharedQueue};
+use crate::save::source::{MAX_CHUNK_BYTES, Source};
+use crate::save::sweep::{DutyCycle, Read, Sweep};
+use crate::sync::lock::lock;
+use crate::sync::signals;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+use std::{any, io};
 
-/// What for.
-#[derive(Clone, Copy, Debug)]
-pub enum Aim {
-    /// To go on sweeping, until a time if one is given.
-    Sweep {
-        /// The time.
-        deadline: Option<Nanos>,
-        /// The VM's stop, if it is stopped.
-        stop: Option<StopId>,
-    },
-    /// To pass each slot once since this stop.
-    Finish(StopId),
+/// The most bytes that a thread reads ahead, if nothing else is asked for: 32 full reads.
+pub const DEFAULT_QUEUE_BYTES: usize = 4 << 20;
+/// The thread's name, as long as Linux lets it be.
+pub const THREAD_NAME: &str = "spapr-htab-read";
+/// Its stack, which a host may lock in memory. The deepest call is a read of the fd, and the records' conversion.
+const STACK_BYTES: usize = 256 << 10;
+
+/// One table, and who reads it into the queue. The table is read no more when this is dropped.
+pub struct Reader {
+    queue: SharedQueue,
+    who: Who,
 }
 
-/// A table, being swept.
-pub enum Reader {
-    /// By the calls that want to know.
-    InCall(Box<dyn Source>),
-    /// By a thread.
-    Ahead(ReadAhead),
-}
-
-/// What a reader has to give.
-pub enum Got {
-    /// Stream records in the caller's buffer.
-    Read(Read),
-    /// Records that a lookup left, which are in no sweep.
-    LookedUp(Vec<u8>, Tally),
-    /// Nothing so far; when this queue has some, or will not, it is time to ask again.
-    NotYet(SharedQueue),
-    /// Nothing so soon after a sweep that found nothing.
-    Resting,
+enum Who {
+    Caller(Box<dyn Source>),
+    Thread { clock: Arc<dyn Clock>, thread: Option<JoinHandle<Box<dyn Source>>> },
 }
 
 impl Reader {
-    /// Opens the kernel's table.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn kernel(
-        host: &dyn Host,
-        halt: &Arc<RunState>,
-        order: Order,
-        options: SaveOptions,
-    ) -> Result<(Reader, Sweep), Error> {
-        let source = Box::new(KernelSource::open(host, order, KernelOptions::default())?);
-        let sweep = Sweep::of(source.as_ref(), options.share);
-        Ok((Reader::of(source, host, halt, options), sweep))
-    }
-
-    /// Sweeps a table in memory. Its scan ends in time by itself, so nothing is read ahead.
-    ///
-    /// # Errors
-    /// There is no memory for what `options` ask for.
-    pub fn memory(
-        table: SharedTable,
-        explicit_invalid: bool,
-        options: SaveOptions,
-    ) -> Result<(Reader, Sweep), Error> {
-        let how = MemoryOptions { compare: options.compare, explicit_invalid, ..MemoryOptions::default() };
-        let source = MemorySource::new(table, how)?;
-        let sweep = Sweep::of(&source, options.share);
-        Ok((Reader::InCall(Box::new(source)), sweep))
-    }
-
-    /// Reads ahead if that is wanted and there can be a thread.
-    pub fn of(
+    /// Opens the queue for a table. With `queue_bytes` a thread reads ahead, if there can be one.
+    pub fn open(
+        queue: &SharedQueue,
         source: Box<dyn Source>,
         host: &dyn Host,
-        halt: &Arc<RunState>,
-        options: SaveOptions,
+        earlier_passes: u64,
+        duty: DutyCycle,
+        queue_bytes: Option<usize>,
     ) -> Reader {
-        let Some(queue_bytes) = options.ahead else { return Reader::InCall(source) };
-        let ahead = AheadOptions { queue_bytes, share: options.share };
-        match ReadAhead::start(source, host.thread_clock(), halt, ahead) {
-            Ok(ahead) => Reader::Ahead(ahead),
-            Err((source, why)) => {
-                log::warn!("spapr/htab: nothing is read ahead, as there can be no thread for it: {why}");
-                Reader::InCall(source)
-            }
-        }
+        queue.open(Sweep::new(source.slots(), duty), earlier_passes, queue_bytes);
+        let who = match queue_bytes {
+            None => Who::Caller(source),
+            Some(_) => match Who::thread(queue, source, host.thread_clock()) {
+                Ok(thread) => thread,
+                Err((source, why)) => {
+                    log::warn!("spapr/htab: nothing is read ahead, as there can be no thread for it: {why}");
+                    queue.without_thread();
+                    Who::Caller(source)
+                }
+            },
+        };
+        Reader { queue: queue.clone(), who }
     }
 
-    /// What there is next. `may_rest`: the last sweep found nothing and was not long ago; a thread knows by itself.
+    /// For a queue that was opened with a sweep of the test's own.
+    #[cfg(test)]
+    pub fn of_caller(queue: &SharedQueue, source: Box<dyn Source>) -> Reader {
+        Reader { queue: queue.clone(), who: Who::Caller(source) }
+    }
+
+    /// With no thread but the test's own, which does the jobs at moments of its choice.
+    #[cfg(test)]
+    pub fn without_thread(queue: &SharedQueue, clock: Arc<dyn Clock>) -> Reader {
+        Reader { queue: queue.clone(), who: Who::Thread { clock, thread: None } }
+    }
+
+    /// What there is to send next. Reads once if there is nothing and the callers read.
     ///
     /// # Errors
     /// The table's.
-    pub fn next(&mut self, host: &dyn Host, buf: &mut [u8], aim: Aim, may_rest: bool) -> Result<Got, Error> {
-        match (self, aim) {
-            (Reader::InCall(_), Aim::Sweep { .. }) if may_rest => Ok(Got::Resting),
-            (Reader::InCall(source), aim) => {
-                let (deadline, stop) = match aim {
-                    Aim::Sweep { deadline, stop } => (deadline, stop),
-                    Aim::Finish(stop) => (None, Some(stop)),
-                };
-                let began = host.now();
-                let chunk = source.read(buf, host.clock(), deadline)?;
-                Ok(Got::Read(Read { chunk, stop, time: (began, host.now()) }))
-            }
-            (Reader::Ahead(ahead), aim) => match ahead.take(matches!(aim, Aim::Sweep { .. }))? {
-                Next::NotYet => Ok(Got::NotYet(ahead.queue().clone())),
-                Next::Resting => Ok(Got::Resting),
-                Next::Entry(Entry { records, origin: Origin::LookedUp(tally) }) => {
-                    Ok(Got::LookedUp(records, tally))
-                }
-                Next::Entry(Entry { records, origin: Origin::Sweep(read) }) => {
-                    let room = buf.get_mut(..records.len()).ok_or(Error::Buffer { bytes: records.len() })?;
-                    room.copy_from_slice(&records);
-                    Ok(Got::Read(read))
-                }
-            },
+    pub fn next(&mut self, host: &dyn Host, aim: Aim) -> Result<Next, Error> {
+        let source = match &mut self.who {
+            Who::Thread { clock, .. } => return self.queue.take(aim, clock.now()),
+            Who::Caller(source) => source,
+        };
+        match self.queue.take(aim, host.now())? {
+            Next::Wait => {}
+            next => return Ok(next),
         }
+        let deadline = match aim {
+            Aim::Sweep { deadline } => deadline,
+            Aim::Finish => None,
+        };
+        let Some(job) = self.queue.job() else { return Ok(Next::Gone) };
+        let done = read(source.as_mut(), job, host.clock(), deadline);
+        self.queue.finish_job(done);
+        self.queue.take(aim, host.now())
     }
+}
 
-    /// The queue of what was read ahead.
-    #[must_use]
-    pub fn queue(&self) -> Option<&SharedQueue> {
-        match self {
-            Reader::InCall(_) => None,
-            Reader::Ahead(ahead) => Some(ahead.queue()),
+impl Drop for Reader {
+    /// Waits for the read that is under way; what was read and not sent is gone.
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Who::Thread { thread, .. } = &mut self.who {
+            // The source ends here, so that its fd is closed by whoever called, not by the thread.
+            drop(thread.take().map(JoinHandle::join));
+        }
+        self.queue.clear();
+    }
+}
+
+impl Who {
+    /// Gives the source to a thread of its own.
+    ///
+    /// # Errors
+    /// There can be no thread: why, and the source back.
+    fn thread(
+        queue: &SharedQueue,
+        source: Box<dyn Source>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Who, (Box<dyn Source>, io::Error)> {
+        // A closure that is never run takes along what it owns; the source is not the closure's before it runs.
+        let source = Arc::new(Mutex::new(Some(source)));
+        let work = {
+            let (source, queue, clock) = (Arc::clone(&source), queue.clone(), Arc::clone(&clock));
+            move || {
+                let mut source = lock(&source).take().expect("put there for this thread");
+                read_on(source.as_mut(), &queue, clock.as_ref());
+                source
+            }
+        };
+        let spawned = {
+            let _signals = signals::Blocked::all();
+            Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(work)
+        };
+        match spawned {
+            Ok(thread) => Ok(Who::Thread { clock, thread: Some(thread) }),
+            Err(error) => Err((lock(&source).take().expect("no thread took it"), error)),
         }
     }
+}
+
+/// The thread's work, until the queue is closed. Nobody waits for its reads, so they have no deadline.
+fn read_on(source: &mut dyn Source, queue: &Queue, clock: &dyn Clock) {
+    while let Some(job) = queue.wait_for_job() {
+        let done = catch_unwind(AssertUnwindSafe(|| read(source, job, clock, None)));
+        queue.finish_job(done.unwrap_or_else(|panic| Err(Error::Reader(message(panic.as_ref())))));
+    }
+}
+
+/// Does a job: the read, and its buffer.
+fn read(
+    source: &mut dyn Source,
+    job: Job,
+    clock: &dyn Clock,
+    deadline: Option<Nanos>,
+) -> Result<(Read, Vec<u8>), Error> {
+    let Job { at, stop, mut buffer } = job;
+    let missing = MAX_CHUNK_BYTES - buffer.len();
+    reserve(&mut buffer, missing, "for records on their way out of the hash table")?;
+    buffer.resize(MAX_CHUNK_BYTES, 0);
+    let began = clock.now();
+    let chunk = source.read(at, &mut buffer, clock, deadline)?;
+    Ok((Read { chunk, stop, began, ended: clock.now() }, buffer))
+}
+
+/// What a panic said.
+fn message(panic: &(dyn any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

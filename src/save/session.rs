@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The table being saved, as everyone shares it who reads or replaces it: the save, the debugger's lookups, a reset.
+//! The table of the save under way: which one it is, what the destination knows of it, and that nobody reads it while it is
+//! replaced.
 
-use crate::error::{Error, reserve};
-use crate::format::hpte::Slot;
-use crate::format::record::{HEADER_BYTES, RecordHeader, StreamHeader, Tally};
+use crate::error::Error;
+use crate::format::record::{HEADER_BYTES, RecordHeader, Tally};
 use crate::host::Host;
-use crate::save::ahead::{ReadPause, SharedQueue};
-use crate::save::reader::{Aim, Got, Reader};
-use crate::save::run_state::{RunState, StopId};
-use crate::save::source::Chunk;
-use crate::save::sweep::{DutyCycle, Sweep};
+use crate::save::queue::{Aim, Next, ReadPause, SharedQueue};
+use crate::save::reader::Reader;
+use crate::save::source::{KernelSource, MemoryOptions, MemorySource, Source};
+use crate::save::sweep::DutyCycle;
 use crate::table::Table;
-use std::sync::Arc;
 
-/// Looked-up records kept for the stream. Beyond this the whole table is told again instead.
+/// Looked-up records kept for the stream. Beyond this the whole table is sent again instead.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
 
 /// How tables are saved.
@@ -22,14 +20,14 @@ pub struct SaveOptions {
     /// See [`crate::save::source::MemoryOptions::compare`].
     pub compare: bool,
     /// What part of the time sweeps may take that find nothing, while the VM runs.
-    pub share: DutyCycle,
+    pub duty: DutyCycle,
     /// Read a kernel's table ahead, with a queue of so many bytes.
     pub ahead: Option<usize>,
 }
 
 impl SaveOptions {
     /// What the C interface does when nothing is asked for.
-    pub const DEFAULT: SaveOptions = SaveOptions { compare: false, share: DutyCycle::DEFAULT, ahead: None };
+    pub const DEFAULT: SaveOptions = SaveOptions { compare: false, duty: DutyCycle::DEFAULT, ahead: None };
 }
 
 impl Default for SaveOptions {
@@ -44,19 +42,19 @@ enum Phase {
     /// No save, or one that has ended.
     #[default]
     Idle,
-    /// The table is being replaced.
-    Quiesced,
-    /// What there was to read could not be read; told to whoever comes next.
+    /// The save was set up while the table was being replaced.
+    Unopened,
+    /// The save has failed; every call returns this until the next setup.
     Failed(Error),
     /// The guest has no table.
     NoTable,
-    /// The table is being swept; the stream is as far as the sweep says.
-    Sweeping(Reader, Sweep),
+    /// The table is being swept.
+    Open(Reader),
 }
 
-/// How the next body begins.
+/// How the next section's body begins.
 pub enum Opening {
-    /// Nothing can be told now.
+    /// Nothing can be sent now.
     Quiesced,
     /// The guest has no table, as the destination knows.
     NoTable,
@@ -66,100 +64,67 @@ pub enum Opening {
     Table,
 }
 
-/// What lookups read.
-#[derive(Debug, Default)]
-pub struct LookedUp {
-    /// Stream records.
-    pub records: Vec<u8>,
-    /// What they hold.
-    pub tally: Tally,
-}
-
-impl LookedUp {
-    fn push(&mut self, records: &[u8], tally: Tally) -> Result<(), Error> {
-        reserve(&mut self.records, records.len(), "for what a lookup read")?;
-        self.records.extend_from_slice(records);
-        self.tally += tally;
-        Ok(())
-    }
-}
-
-/// What a step gave.
-pub enum Taken {
-    /// Something.
-    Step(Step),
-    /// Nothing so far; see [`Got::NotYet`].
-    NotYet(SharedQueue),
-    /// Nothing so soon after a sweep that found nothing.
-    Resting,
-    /// There is nothing to read from any more.
-    Gone,
-}
-
-/// What one step of the sweep gave.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// The stream records in the caller's buffer.
-    pub chunk: Chunk,
-    /// The pass they belong to, counted from 1 since setup.
-    pub pass: u64,
-    /// Records to put before them.
-    pub looked_up: LookedUp,
-    /// With this step a sweep ended that began at slot 0 and told nothing.
-    pub clean: bool,
-}
-
 /// The table being saved.
-#[derive(Default)]
 pub struct Session {
+    queue: SharedQueue,
     phase: Phase,
-    /// Between quiesce and resume, whether a save is under way or not.
-    replacing: bool,
+    /// From quiesce to resume, whether a save is under way or not.
+    replacing: Option<ReadPause>,
     options: SaveOptions,
-    /// A table that the destination must be told of before any of its records.
+    /// A table whose size must be sent before any of its records.
     unsent: Option<Table>,
-    /// To go out before the next read. What is read ahead has a queue for both.
-    looked_up: LookedUp,
-    /// There were too many of them, or no memory for them.
-    retell: bool,
+    /// A lookup took marks of changes away and could not leave its records in the queue.
+    resend: bool,
     /// Passes over tables that this one replaced.
     earlier_passes: u64,
 }
 
 impl Session {
-    /// Begins a save with the first pass, and tells what table the destination is to hear of: none while one is being
+    /// Without a save.
+    #[must_use]
+    pub fn new(queue: SharedQueue) -> Session {
+        Session {
+            queue,
+            phase: Phase::Idle,
+            replacing: None,
+            options: SaveOptions::DEFAULT,
+            unsent: None,
+            resend: false,
+            earlier_passes: 0,
+        }
+    }
+
+    /// Begins a save with the first pass. Returns what table the destination is to hear of: none while one is being
     /// replaced, whose size follows.
     ///
     /// # Errors
-    /// The table cannot be told or opened; then no save is under way.
-    pub fn begin(
-        &mut self,
-        host: &dyn Host,
-        halt: &Arc<RunState>,
-        options: SaveOptions,
-    ) -> Result<Table, Error> {
+    /// The table cannot be named or opened; then no save is under way.
+    pub fn begin(&mut self, host: &dyn Host, options: SaveOptions) -> Result<Table, Error> {
         self.end();
-        if self.replacing {
-            *self = Session { phase: Phase::Quiesced, replacing: true, options, ..Session::default() };
+        self.options = options;
+        if self.replacing.is_some() {
+            self.phase = Phase::Unopened;
             return Ok(Table::None);
         }
         let table = host.table()?;
-        *self =
-            Session { phase: Phase::open(host, halt, table, options, false)?, options, ..Session::default() };
+        self.phase = self.open(host, table, false)?;
         Ok(table)
     }
 
-    /// Ends a save, if one is under way, and tells whether.
+    /// Ends a save, if one is under way, and returns whether one was.
     pub fn end(&mut self) -> bool {
         let was_saving = self.is_saving();
-        *self = Session { replacing: self.replacing, ..Session::default() };
+        self.phase = Phase::Idle;
+        self.unsent = None;
+        self.resend = false;
+        self.earlier_passes = 0;
         was_saving
     }
 
     /// Whether the table is being replaced.
     #[must_use]
     pub fn is_being_replaced(&self) -> bool {
-        self.replacing
+        self.replacing.is_some()
     }
 
     fn is_saving(&self) -> bool {
@@ -169,18 +134,18 @@ impl Session {
     /// How the next body begins.
     ///
     /// # Errors
-    /// [`Error::State`] with `idle` outside a save; what resume failed with.
+    /// [`Error::State`] with `idle` outside a save; what the save failed with.
     pub fn opening(&self, idle: &'static str) -> Result<Opening, Error> {
-        match &self.phase {
-            Phase::Idle => Err(Error::State(idle)),
-            Phase::Failed(error) => Err(error.clone()),
-            Phase::Quiesced => Ok(Opening::Quiesced),
-            Phase::NoTable | Phase::Sweeping(..) => Ok(match (self.unsent, &self.phase) {
+        Ok(match &self.phase {
+            Phase::Idle => return Err(Error::State(idle)),
+            Phase::Failed(error) => return Err(error.clone()),
+            _ if self.replacing.is_some() => Opening::Quiesced,
+            phase => match (self.unsent, phase) {
                 (Some(table), _) => Opening::NewTable(table),
-                (None, Phase::NoTable) => Opening::NoTable,
-                (None, _) => Opening::Table,
-            }),
-        }
+                (None, Phase::Open(_)) => Opening::Table,
+                (None, _) => Opening::NoTable,
+            },
+        })
     }
 
     /// Notes that the destination knows a table of this size now.
@@ -189,203 +154,136 @@ impl Session {
         self.unsent = self.unsent.filter(|unsent| unsent.order() != table.order());
     }
 
-    /// Whether what was told since the stop, by reads begun since, is all of the table; `None` if there is nothing to
-    /// read from any more.
-    #[must_use]
-    pub fn has_passed_all_since(&self, stop: StopId) -> Option<bool> {
-        match &self.phase {
-            Phase::Sweeping(_, sweep) => Some(sweep.has_passed_all(Some(stop))),
-            _ => None,
-        }
-    }
-
-    /// Goes on.
+    /// What is to be sent next.
     ///
     /// # Errors
     /// The table's.
-    pub fn step(&mut self, host: &dyn Host, buf: &mut [u8], aim: Aim) -> Result<Taken, Error> {
-        let (reader, sweep) = match &mut self.phase {
-            Phase::Sweeping(reader, sweep) if self.unsent.is_none() => (reader, sweep),
-            Phase::Failed(error) => return Err(error.clone()),
-            _ => return Ok(Taken::Gone),
-        };
-        let pass = self.earlier_passes + sweep.pass();
-        let looked_up =
-            self.looked_up.records.len() + reader.queue().map_or(0, |queue| queue.looked_up_bytes());
-        // What was looked up goes out with the next read, so that one is due.
-        let may_rest = looked_up == 0 && sweep.is_resting(host.now());
-        Ok(match reader.next(host, buf, aim, may_rest)? {
-            Got::Read(read) => {
-                let clean = sweep.advance(&read) && looked_up == 0;
-                let looked_up = std::mem::take(&mut self.looked_up);
-                Taken::Step(Step { chunk: read.chunk, pass, looked_up, clean })
+    pub fn next(&mut self, host: &dyn Host, aim: Aim) -> Result<Next, Error> {
+        match &mut self.phase {
+            Phase::Failed(error) => Err(error.clone()),
+            Phase::Open(reader) if self.unsent.is_none() && self.replacing.is_none() => {
+                reader.next(host, aim)
             }
-            Got::LookedUp(records, tally) => {
-                let looked_up = LookedUp { records, tally };
-                Taken::Step(Step { pass, looked_up, ..Step::default() })
-            }
-            Got::NotYet(queue) => Taken::NotYet(queue),
-            Got::Resting => Taken::Resting,
-        })
+            _ => Ok(Next::Gone),
+        }
     }
 
-    /// Whether lookups' records wait among what was read ahead; they go out in their turn.
-    #[must_use]
-    pub fn has_looked_up_ahead(&self) -> bool {
-        matches!(&self.phase, Phase::Sweeping(Reader::Ahead(ahead), _) if ahead.queue().looked_up_bytes() > 0)
-    }
-
-    /// The records of lookups that no read follows.
-    pub fn take_looked_up(&mut self) -> LookedUp {
-        std::mem::take(&mut self.looked_up)
-    }
-
-    /// The pass that the next read belongs to, counted from 1 since setup.
-    #[must_use]
-    pub fn pass(&self) -> u64 {
+    /// The bytes still to come: those that wait, exactly, and an estimate of those that are still to be read. 0 after a
+    /// complete.
+    ///
+    /// # Errors
+    /// What the save failed with.
+    pub fn pending(&self) -> Result<u64, Error> {
         match &self.phase {
-            Phase::Sweeping(_, sweep) => self.earlier_passes + sweep.pass(),
-            _ => self.earlier_passes,
+            Phase::Failed(error) => Err(error.clone()),
+            Phase::Open(_) => Ok(self.queue.pending()),
+            _ => Ok(0),
         }
     }
 
-    /// The bytes still to come: those that wait, exactly, and an estimate of those that are still to be read.
-    #[must_use]
-    pub fn pending(&self, stop: Option<StopId>) -> u64 {
-        match &self.phase {
-            Phase::Sweeping(Reader::InCall(_), sweep) => {
-                sweep.left(stop) + self.looked_up.records.len() as u64
-            }
-            Phase::Sweeping(Reader::Ahead(ahead), _) => ahead.queue().pending(stop),
-            _ => 0,
+    /// Leaves the table alone until it is replaced. Returns whether it was not left alone already.
+    pub fn quiesce(&mut self) -> bool {
+        if self.replacing.is_some() {
+            return false;
         }
-    }
-
-    /// Lets go of the table.
-    pub fn quiesce(&mut self) {
-        self.replacing = true;
-        if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
-            self.earlier_passes = self.pass();
-            self.phase = Phase::Quiesced;
-            self.forget_lookups();
-        }
+        let pause = ReadPause::of(&self.queue);
+        pause.wait_until_at_rest();
+        self.replacing = Some(pause);
+        true
     }
 
     /// Takes up the table that the host has now, unless no save waits for it.
     ///
     /// # Errors
-    /// It cannot be told or opened; later calls fail with that error.
-    pub fn resume(&mut self, host: &dyn Host, halt: &Arc<RunState>) -> Result<(), Error> {
-        self.replacing = false;
-        if !matches!(self.phase, Phase::Quiesced) {
-            return Ok(());
+    /// It cannot be named or opened; later calls fail with that error.
+    pub fn resume(&mut self, host: &dyn Host) -> Result<(), Error> {
+        // No thread reads before the table is the new one.
+        let Some(_pause) = self.replacing.take() else { return Ok(()) };
+        match self.phase {
+            Phase::Idle | Phase::Failed(_) => Ok(()),
+            _ => self.open_anew(host).map(|table| self.unsent = Some(table)),
         }
-        let opened =
-            host.table().and_then(|table| Ok((table, Phase::open(host, halt, table, self.options, true)?)));
-        match opened {
-            Ok((table, phase)) => {
-                self.phase = phase;
-                self.unsent = Some(table);
+    }
+
+    /// Goes on with the table there was: it was not replaced.
+    ///
+    /// # Errors
+    /// As [`Session::resume`], if the save was set up meanwhile and has not opened it yet.
+    pub fn resume_unchanged(&mut self, host: &dyn Host) -> Result<(), Error> {
+        match self.phase {
+            Phase::Unopened => self.resume(host),
+            _ => {
+                self.replacing = None;
                 Ok(())
             }
-            Err(error) => {
-                self.fail(error.clone());
-                Err(error)
-            }
         }
     }
 
-    /// Makes later calls fail until the next setup or cleanup.
+    /// Makes later calls fail until the next setup or cleanup. The first error stays.
     pub fn fail(&mut self, error: Error) {
-        if self.is_saving() {
+        if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
             self.phase = Phase::Failed(error);
-            self.forget_lookups();
         }
     }
 
-    /// Asks for the table to be left alone for a lookup: by a thread that reads ahead, if there is one.
-    #[must_use]
-    pub fn hold(&self) -> Option<ReadPause> {
-        match &self.phase {
-            Phase::Sweeping(reader, _) => reader.queue().map(ReadPause::of),
-            _ => None,
-        }
+    /// The setup failed, which later calls return.
+    pub fn fail_setup(&mut self, error: Error) {
+        self.phase = Phase::Failed(error);
     }
 
-    /// Whether nobody reads the table but who has this feed.
-    #[must_use]
-    pub fn is_held(&self, hold: Option<&ReadPause>) -> bool {
-        match &self.phase {
-            Phase::Sweeping(Reader::Ahead(ahead), _) => hold.is_some_and(|hold| hold.holds(ahead.queue())),
-            _ => true,
-        }
-    }
-
-    /// Keeps a record of the kernel for the stream whose slots the kernel takes as told now, though the stream has not
-    /// heard of them. What was read before the lookup goes out before it, what is read later goes out after it.
-    pub fn keep(&mut self, run: RecordHeader, entries: &[u8]) {
-        let Phase::Sweeping(reader, _) = &self.phase else { return };
-        let kept = self.looked_up.records.len() + reader.queue().map_or(0, |queue| queue.looked_up_bytes());
-        self.retell |= kept + HEADER_BYTES + entries.len() > MAX_LOOKED_UP_BYTES;
-        if self.retell {
+    /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was read
+    /// before the lookup goes out before it, what is read later goes out after it.
+    pub fn keep(&mut self, header: RecordHeader, record: &[u8]) {
+        if !matches!(self.phase, Phase::Open(_)) || self.resend {
             return;
         }
-        let record = [&StreamHeader(run).to_bytes(), entries].concat();
+        debug_assert_eq!(record.len(), HEADER_BYTES + header.payload_bytes());
         let mut tally = Tally::default();
-        tally.count(run);
-        let kept = match reader.queue() {
-            Some(queue) => queue.push_looked_up(&record, tally),
-            None => self.looked_up.push(&record, tally),
-        };
-        self.retell = kept.is_err();
+        tally.count(header);
+        let too_many = self.queue.looked_up_bytes() + record.len() > MAX_LOOKED_UP_BYTES;
+        self.resend = too_many || self.queue.push_looked_up(record, tally).is_err();
     }
 
-    /// At the end of a lookup: if more was looked up than is kept, begins to tell the whole table anew.
+    /// A lookup failed, and may have taken marks of changes away.
+    pub fn lose(&mut self) {
+        self.resend |= matches!(self.phase, Phase::Open(_));
+    }
+
+    /// At the end of a lookup: if what it read is not all in the queue, begins to send the whole table anew.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn settle(&mut self, host: &dyn Host, halt: &Arc<RunState>) -> Result<(), Error> {
-        if !std::mem::take(&mut self.retell) {
+    pub fn settle(&mut self, host: &dyn Host) -> Result<(), Error> {
+        if !std::mem::take(&mut self.resend) || !matches!(self.phase, Phase::Open(_)) {
             return Ok(());
         }
-        log::info!("spapr/htab: many lookups during the migration; the whole table is sent again");
-        let unsent = self.unsent.take();
-        self.quiesce();
-        self.resume(host, halt)?;
-        // The destination knows this table; only its content is told anew.
-        self.unsent = unsent;
-        Ok(())
+        log::info!("spapr/htab: lookups took many changes, or failed; the whole table is sent again");
+        // The destination knows this table, unless another's size is still to be sent.
+        self.open_anew(host).map(drop)
     }
 
-    /// Where the sweep is; slot 0 while nothing is swept.
-    #[must_use]
-    pub fn position(&self) -> Slot {
-        match &self.phase {
-            Phase::Sweeping(_, sweep) => Slot(sweep.position()),
-            _ => Slot(0),
-        }
+    fn open_anew(&mut self, host: &dyn Host) -> Result<Table, Error> {
+        self.earlier_passes = self.earlier_passes.max(self.queue.pass());
+        // The one before ends first: it has the queue.
+        self.phase = Phase::Unopened;
+        let opened = host.table().and_then(|table| Ok((table, self.open(host, table, true)?)));
+        let (table, phase) = opened.inspect_err(|error| self.fail(error.clone()))?;
+        self.phase = phase;
+        Ok(table)
     }
 
-    fn forget_lookups(&mut self) {
-        self.looked_up = LookedUp::default();
-        self.retell = false;
-    }
-}
-
-impl Phase {
-    fn open(
-        host: &dyn Host,
-        halt: &Arc<RunState>,
-        table: Table,
-        options: SaveOptions,
-        explicit_invalid: bool,
-    ) -> Result<Phase, Error> {
-        let (reader, sweep) = match table {
+    fn open(&self, host: &dyn Host, table: Table, explicit_invalid: bool) -> Result<Phase, Error> {
+        let SaveOptions { compare, duty, ahead } = self.options;
+        let (source, ahead): (Box<dyn Source>, _) = match table {
             Table::None => return Ok(Phase::NoTable),
-            Table::Kernel(order) => Reader::kernel(host, halt, order, options)?,
-            Table::Memory(memory) => Reader::memory(memory, explicit_invalid, options)?,
+            Table::Kernel(order) => (Box::new(KernelSource::open(host, order)?), ahead),
+            // Its scan ends in time by itself, so nothing is read ahead.
+            Table::Memory(memory) => {
+                let options = MemoryOptions { explicit_invalid, compare };
+                (Box::new(MemorySource::new(memory, options)?), None)
+            }
         };
-        Ok(Phase::Sweeping(reader, sweep))
+        Ok(Phase::Open(Reader::open(&self.queue, source, host, self.earlier_passes, duty, ahead)))
     }
 }
 

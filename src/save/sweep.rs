@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Where the sweeps over a table have come, and what the last one found.
+//! Where the sweeps over a table have come, what the last one found, and what a stop still needs.
 
+use crate::format::hpte::Slot;
 use crate::host::Nanos;
 use crate::save::run_state::StopId;
-use crate::save::source::{Chunk, Source};
+use crate::save::source::{Chunk, Position};
 
 /// The least that a group of 8 is taken to cost while a first pass has not come to it: one valid entry, a header with it.
-/// A guest with large pages has most of its entries in a part of the table, so that what was seen tells little of the rest.
+/// A guest with large pages has most of its entries in a part of the table, so that what was seen says little of the rest.
 const ASSUMED_BYTES_PER_GROUP: u64 = 24;
 const SLOTS_PER_GROUP: u64 = 8;
 
@@ -26,8 +27,8 @@ impl DutyCycle {
 
     /// How long to rest after a sweep that took so long.
     fn rest_after(self, took: Nanos) -> Nanos {
-        let share = u64::from(self.0);
-        Nanos((took.0 / share).saturating_mul(100 - share))
+        let percent = u64::from(self.0);
+        Nanos((took.0 / percent).saturating_mul(100 - percent))
     }
 }
 
@@ -38,69 +39,85 @@ pub struct Read {
     pub chunk: Chunk,
     /// The VM's stop that lasted when it began.
     pub stop: Option<StopId>,
-    /// When it began and ended.
-    pub time: (Nanos, Nanos),
+    /// When it began.
+    pub began: Nanos,
+    /// When it ended.
+    pub ended: Nanos,
+}
+
+/// How a sweep ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SweepEnd {
+    /// It began at slot 0, in a later pass, and found nothing.
+    pub clean: bool,
 }
 
 /// The sweeps over one table.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
     slots: u64,
-    position: u64,
-    pass: u64,
-    /// Bytes told in this sweep, and in the whole one before it.
-    told: u64,
-    last_told: u64,
-    /// The stop that this counts for, and the slots that were passed since by reads begun since.
+    at: Position,
+    /// Bytes reported in this sweep, and in the whole one before it.
+    bytes: u64,
+    last_bytes: u64,
+    /// The stop that `visited` counts for, and the slots that were visited since by reads begun since.
     since: Option<StopId>,
-    passed: u64,
-    share: DutyCycle,
+    visited: u64,
+    duty: DutyCycle,
     /// Time that this sweep's reads took.
     took: Nanos,
-    /// Since the end of the last sweep, which found nothing, until another is due.
+    /// From the end of the last sweep, which found nothing, until another is due.
     resting: Option<(Nanos, Nanos)>,
 }
 
 impl Sweep {
-    /// At the start of the source's first pass.
+    /// At slot 0, at the start of the first pass.
     #[must_use]
-    pub fn of(source: &dyn Source, share: DutyCycle) -> Sweep {
-        let (slots, position, pass) = (source.slots(), source.position().0, source.pass());
-        let (told, last_told, took) = (0, 0, Nanos(0));
-        Sweep { slots, position, pass, told, last_told, since: None, passed: 0, share, took, resting: None }
+    pub fn new(slots: u64, duty: DutyCycle) -> Sweep {
+        Sweep {
+            slots,
+            at: Position { slot: Slot(0), pass: 1 },
+            bytes: 0,
+            last_bytes: 0,
+            since: None,
+            visited: 0,
+            duty,
+            took: Nanos(0),
+            resting: None,
+        }
+    }
+
+    /// In the middle of another sweep.
+    #[cfg(test)]
+    #[must_use]
+    pub fn starting_at(self, at: Position) -> Sweep {
+        Sweep { at, ..self }
     }
 
     /// Where the next read begins.
     #[must_use]
-    pub fn position(&self) -> u64 {
-        self.position
+    pub fn position(&self) -> Position {
+        self.at
     }
 
-    /// The pass of the next read, counted from 1.
-    #[must_use]
-    pub fn pass(&self) -> u64 {
-        self.pass
-    }
-
-    /// Goes on by one read. Tells whether a sweep ended with it that began at slot 0 and told nothing.
-    pub fn advance(&mut self, read: &Read) -> bool {
-        let Read { chunk, stop, time: (began, ended) } = read;
-        self.passed = stop.map_or(0, |stop| self.passed_since(stop) + chunk.slots);
+    /// Goes on by one read. `Some` if a sweep ended with it.
+    pub fn advance(&mut self, read: &Read) -> Option<SweepEnd> {
+        let Read { chunk, stop, began, ended } = read;
+        self.visited = stop.map_or(0, |stop| self.visited_since(stop) + chunk.slots);
         self.since = *stop;
         self.resting = None;
         self.took += ended.since(*began);
-        self.told += chunk.tally.bytes;
-        self.position += chunk.slots;
-        if !chunk.wrapped {
-            return false;
+        self.bytes += chunk.tally.bytes;
+        self.at.slot.0 += chunk.slots;
+        if self.at.slot.0 < self.slots {
+            return None;
         }
-        let clean = self.pass > 1 && self.told == 0;
-        self.position = 0;
-        self.pass += 1;
-        self.last_told = std::mem::take(&mut self.told);
-        let rest = self.share.rest_after(std::mem::take(&mut self.took));
+        let clean = self.at.pass > 1 && self.bytes == 0;
+        self.at = Position { slot: Slot(0), pass: self.at.pass + 1 };
+        self.last_bytes = std::mem::take(&mut self.bytes);
+        let rest = self.duty.rest_after(std::mem::take(&mut self.took));
         self.resting = clean.then(|| (*ended, ended.after(rest)));
-        clean
+        Some(SweepEnd { clean })
     }
 
     /// Whether the last sweep found nothing and the next one is not due yet: what it would find can as well be found by
@@ -111,29 +128,29 @@ impl Sweep {
         self.resting.is_some_and(|(since, until)| since <= now && now < until)
     }
 
-    /// Whether there is a stop and reads begun since have passed every slot. Reads go round the table, so that their number
-    /// of slots tells.
+    /// Whether there is a stop and reads begun since have visited every slot. Reads go round the table, so the number of
+    /// slots is enough to know.
     #[must_use]
-    pub fn has_passed_all(&self, stop: Option<StopId>) -> bool {
-        stop.is_some_and(|stop| self.passed_since(stop) >= self.slots)
+    pub fn has_visited_all(&self, stop: Option<StopId>) -> bool {
+        stop.is_some_and(|stop| self.visited_since(stop) >= self.slots)
     }
 
-    fn passed_since(&self, stop: StopId) -> u64 {
-        if self.since == Some(stop) { self.passed } else { 0 }
+    fn visited_since(&self, stop: StopId) -> u64 {
+        if self.since == Some(stop) { self.visited } else { 0 }
     }
 
     /// An estimate of the bytes still to be read: what is left of the first pass at the density seen so far, or an entry in
-    /// each group if that is more, then as much as the last sweep told; nothing once a stop's sweep is over.
+    /// each group if that is more, then as much as the last sweep reported; nothing once a stop's sweep is over.
     #[must_use]
-    pub fn left(&self, stop: Option<StopId>) -> u64 {
-        if self.has_passed_all(stop) {
+    pub fn bytes_left(&self, stop: Option<StopId>) -> u64 {
+        if self.has_visited_all(stop) {
             0
-        } else if self.pass > 1 {
-            self.last_told.saturating_sub(self.told)
+        } else if self.at.pass > 1 {
+            self.last_bytes.saturating_sub(self.bytes)
         } else {
-            let slots = self.slots - self.position;
+            let slots = self.slots - self.at.slot.0;
             // At most 2^32 slots of some 24 bytes: the product of both needs 128 bits.
-            let seen = u128::from(self.told) * u128::from(slots) / u128::from(self.position.max(1));
+            let seen = u128::from(self.bytes) * u128::from(slots) / u128::from(self.at.slot.0.max(1));
             let assumed = slots.div_ceil(SLOTS_PER_GROUP) * ASSUMED_BYTES_PER_GROUP;
             u64::try_from(seen).unwrap_or(u64::MAX).max(assumed)
         }

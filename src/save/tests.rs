@@ -7,14 +7,11 @@
 
 use super::*;
 use crate::error::Errno;
-use crate::format::hpte::Order;
-use crate::host::Nanos;
-use crate::host::StreamWriter;
-use crate::host::{Clock, SystemClock};
-use crate::host::{HptFd, OpenOptions};
-use crate::save::ahead::{Activity, Queue, ReadAhead};
-use crate::save::source::Source;
-use crate::save::sweep::Read;
+use crate::format::hpte::{Order, Slot};
+use crate::host::{Clock, HptFd, Nanos, OpenOptions, StreamWriter, SystemClock};
+use crate::save::queue::{Activity, Queue};
+use crate::save::source::{Chunk, Position};
+use crate::save::sweep::{Read, Sweep};
 use crate::save::{Progress, Saver};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
@@ -24,55 +21,47 @@ const SLOTS: u64 = 16;
 /// The table, from outside.
 #[derive(Default)]
 pub struct Small {
-    /// The slots that changed since they were last told.
+    /// The slots that changed since they were last reported.
     pub changed: AtomicU16,
-    /// Slots that reads passed so far.
-    pub passed: AtomicU64,
+    /// Slots that reads visited so far.
+    pub visited: AtomicU64,
 }
 
 /// The table, being swept.
 pub struct SmallSource {
     pub table: Arc<Small>,
-    pub position: u64,
-    pub pass: u64,
-    /// The most slots that a read tells.
+    /// The most slots that a read reports.
     pub room: u64,
 }
 
 impl Source for SmallSource {
-    fn read(&mut self, buf: &mut [u8], _: &dyn Clock, _: Option<Nanos>) -> Result<Chunk, Error> {
-        let mut tally = Tally::default();
-        let began = self.position;
-        while self.position < SLOTS && tally.records < self.room {
-            let bit = 1 << self.position;
-            let changed = self.table.changed.fetch_and(!bit, Relaxed) & bit != 0;
-            if changed || self.pass == 1 {
-                let at = usize::try_from(tally.bytes).unwrap();
-                let index = u32::try_from(self.position).unwrap();
-                let run = RecordHeader { index, n_valid: 0, n_invalid: 1 };
-                buf[at..at + HEADER_BYTES].copy_from_slice(&StreamHeader(run).to_bytes());
-                tally.count(run);
-            }
-            self.position += 1;
-        }
-        let slots = self.position - began;
-        self.table.passed.fetch_add(slots, Relaxed);
-        let wrapped = self.position == SLOTS;
-        self.position %= SLOTS;
-        self.pass += u64::from(wrapped);
-        Ok(Chunk { tally, slots, wrapped })
-    }
-
-    fn position(&self) -> Slot {
-        Slot(self.position)
-    }
-
-    fn pass(&self) -> u64 {
-        self.pass
-    }
-
     fn slots(&self) -> u64 {
         SLOTS
+    }
+
+    fn read(
+        &mut self,
+        at: Position,
+        buf: &mut [u8],
+        _: &dyn Clock,
+        _: Option<Nanos>,
+    ) -> Result<Chunk, Error> {
+        let mut tally = Tally::default();
+        let mut slot = at.slot.0;
+        while slot < SLOTS && tally.records < self.room {
+            let bit = 1 << slot;
+            let changed = self.table.changed.fetch_and(!bit, Relaxed) & bit != 0;
+            if changed || at.pass == 1 {
+                let to = usize::try_from(tally.bytes).unwrap();
+                let header = RecordHeader { index: u32::try_from(slot).unwrap(), n_valid: 0, n_invalid: 1 };
+                buf[to..to + HEADER_BYTES].copy_from_slice(&header.to_stream());
+                tally.count(header);
+            }
+            slot += 1;
+        }
+        let slots = slot - at.slot.0;
+        self.table.visited.fetch_add(slots, Relaxed);
+        Ok(Chunk { tally, slots })
     }
 }
 
@@ -84,9 +73,9 @@ impl StreamWriter for Heard {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         if bytes.len() % HEADER_BYTES == 0 {
             for header in bytes.chunks_exact(HEADER_BYTES) {
-                let StreamHeader(run) = StreamHeader::parse(header.try_into().unwrap());
+                let header = RecordHeader::from_stream(header.try_into().unwrap());
                 // Not the record that ends a body.
-                self.0 |= u16::from(run.n_invalid > 0) << run.index;
+                self.0 |= u16::from(header.n_invalid > 0) << header.index;
             }
         }
         Ok(())
@@ -134,7 +123,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Every one. In a first pass what changed from the position on makes no difference: it is told in any case. A read with
+    /// Every one. In a first pass what changed from the position on makes no difference: it is reported in any case. A read with
     /// room for one more than changed is as good as any larger one.
     pub fn each(mut try_it: impl FnMut(&Case)) {
         for position in 0..SLOTS {
@@ -153,13 +142,13 @@ impl Case {
 
     pub fn source(&self) -> (Arc<Small>, SmallSource) {
         let table = Arc::new(Small { changed: AtomicU16::new(self.changed), ..Small::default() });
-        let source = SmallSource {
-            table: Arc::clone(&table),
-            position: self.position,
-            pass: self.pass,
-            room: self.room,
-        };
+        let source = SmallSource { table: Arc::clone(&table), room: self.room };
         (table, source)
+    }
+
+    pub fn sweep(&self) -> Sweep {
+        let at = Position { slot: Slot(self.position), pass: self.pass };
+        Sweep::new(SLOTS, DutyCycle::DEFAULT).starting_at(at)
     }
 
     /// What the destination has to hear.
@@ -183,20 +172,18 @@ fn saver() -> Saver {
     saver
 }
 
-fn in_call(source: SmallSource) -> Phase {
-    let sweep = Sweep::of(&source, DutyCycle::DEFAULT);
-    Phase::Sweeping(Reader::InCall(Box::new(source)), sweep)
-}
-
 fn saving(case: &Case, saver: &Saver) -> Arc<Small> {
     let (table, source) = case.source();
-    *saver.feed() = Session { phase: in_call(source), ..Session::default() };
+    let mut session = saver.session();
+    session.end();
+    saver.queue().open(case.sweep(), 0, None);
+    session.phase = Phase::Open(Reader::of_caller(saver.queue(), Box::new(source)));
     table
 }
 
 /// The most that reads pass which end a complete as soon as they may: the last one may begin a slot before the start, and
 /// it goes on to the table's end.
-fn most_passed(position: u64) -> u64 {
+fn most_visited(position: u64) -> u64 {
     if position == 0 { SLOTS } else { 2 * SLOTS - position }
 }
 
@@ -209,20 +196,23 @@ fn complete_loses_nothing_and_reads_no_further_than_it_must() {
         let mut heard = Heard::default();
         saver.complete(&NoHost::default(), &mut heard).unwrap();
         assert_eq!(heard.0, case.due(), "{case}");
-        let passed = table.passed.load(Relaxed);
-        assert!(passed >= SLOTS && passed <= most_passed(case.position), "{case}: {passed} slots passed");
+        let visited = table.visited.load(Relaxed);
+        assert!(
+            visited >= SLOTS && visited <= most_visited(case.position),
+            "{case}: {visited} slots visited"
+        );
         cases += 1;
     });
     println!("{cases} cases");
 }
 
 #[test]
-fn what_was_passed_before_the_stop_does_not_count_and_what_was_passed_after_does() {
+fn what_was_visited_before_the_stop_does_not_count_and_what_was_visited_after_does() {
     let saver = saver();
     let host = NoHost::default();
     // 256 of the sets of changes, each with every other set after the reads.
     for position in 0..SLOTS {
-        for (before, after, told) in (0..=u16::MAX).map(|set| (set & 0xff, set >> 8, set % 3 == 0)) {
+        for (before, after, reported) in (0..=u16::MAX).map(|set| (set & 0xff, set >> 8, set % 3 == 0)) {
             let spread = |set: u16| set | set << 8;
             let case = Case { pass: 2, position, changed: spread(before), room: 3 };
             saver.vm_state(true);
@@ -232,24 +222,24 @@ fn what_was_passed_before_the_stop_does_not_count_and_what_was_passed_after_does
             // The last changes, and the stop.
             table.changed.fetch_or(spread(after).rotate_left(3), Relaxed);
             let due = heard.0 | table.changed.load(Relaxed);
-            if told {
+            if reported {
                 saver.vm_state(false);
                 saver.iterate(&host, &mut heard, None).unwrap();
-                table.passed.store(0, Relaxed);
+                table.visited.store(0, Relaxed);
             }
             saver.complete(&host, &mut heard).unwrap();
             assert_eq!(heard.0, due, "{case}, then {after:#b}");
-            if told {
+            if reported {
                 assert!(
-                    table.passed.load(Relaxed) < most_passed(1),
+                    table.visited.load(Relaxed) < most_visited(1),
                     "{case}: what was read since the stop counts"
                 );
-                table.passed.store(0, Relaxed);
+                table.visited.store(0, Relaxed);
                 saver.complete(&host, &mut heard).unwrap();
-                assert_eq!(table.passed.load(Relaxed), 0, "nothing is read twice for one stop");
-                saver.written();
+                assert_eq!(table.visited.load(Relaxed), 0, "nothing is read twice for one stop");
+                saver.disturbed();
                 saver.complete(&host, &mut heard).unwrap();
-                assert!(table.passed.load(Relaxed) >= SLOTS, "but after a write of the host's");
+                assert!(table.visited.load(Relaxed) >= SLOTS, "but after a write of the host's");
             }
         }
     }
@@ -266,13 +256,13 @@ fn each_complete_without_the_hosts_word_is_a_stop_of_its_own() {
         let mut heard = Heard::default();
         saver.complete(&host, &mut heard).unwrap();
         assert_eq!(heard.0, 1 << slot);
-        assert_eq!(saver.pending(), 0);
+        assert_eq!(saver.pending(), Ok(0));
     }
     assert_eq!(saver.iterate(&host, &mut Heard::default(), None).unwrap(), Progress::Clean);
     // The VM went on without a word.
     table.changed.store(1, Relaxed);
     assert_eq!(saver.iterate(&host, &mut Heard::default(), None).unwrap(), Progress::More);
-    assert!(saver.pending() > 0, "as much as the last sweep told");
+    assert!(saver.pending().unwrap() > 0, "as much as the last sweep reported");
 }
 
 /// A save whose table is read ahead, by whoever calls `work`.
@@ -280,32 +270,38 @@ struct Pumped {
     saver: Saver,
     table: Arc<Small>,
     source: SmallSource,
-    queue: SharedQueue,
-    buf: Vec<u8>,
 }
 
 impl Pumped {
     fn begun(case: &Case, saver: Saver) -> Pumped {
         let (table, source) = case.source();
-        let sweep = Sweep::of(&source, DutyCycle::DEFAULT);
-        let queue = SharedQueue::new(Queue::new(sweep, 1 << 20));
-        let ahead = ReadAhead::without_thread(queue.clone(), Arc::new(SystemClock::default()), saver.halt());
-        *saver.feed() = Session { phase: Phase::Sweeping(Reader::Ahead(ahead), sweep), ..Session::default() };
-        Pumped { saver, table, source, queue, buf: vec![0; 200] }
+        {
+            let mut session = saver.session();
+            session.end();
+            saver.queue().open(case.sweep(), 0, Some(1 << 20));
+            session.phase =
+                Phase::Open(Reader::without_thread(saver.queue(), Arc::new(SystemClock::default())));
+        }
+        Pumped { saver, table, source }
+    }
+
+    fn queue(&self) -> &Queue {
+        self.saver.queue()
     }
 
     /// A read, in the middle of which something happens.
     fn read(&mut self, meanwhile: impl FnOnce(&Saver, &Small)) {
-        let stop = self.queue.begin_read().expect("it is not to end");
-        let chunk = self.source.read(&mut self.buf, &SystemClock::default(), None).unwrap();
+        let job = self.queue().wait_for_job().expect("it is not to end");
+        let mut buf = vec![0; 200];
+        let chunk = self.source.read(job.at, &mut buf, &SystemClock::default(), None).unwrap();
         meanwhile(&self.saver, &self.table);
-        let records = self.buf[..usize::try_from(chunk.tally.bytes).unwrap()].to_vec();
-        self.queue.end_read(Ok((Read { chunk, stop, time: Default::default() }, records)));
+        let read = Read { chunk, stop: job.stop, began: Nanos(0), ended: Nanos(0) };
+        self.queue().finish_job(Ok((read, buf)));
     }
 
     /// All that a thread would read now.
     fn work(&mut self) {
-        while self.queue.activity() == Activity::Reading {
+        while self.queue().activity() == Some(Activity::Reading) {
             self.read(|_, _| ());
         }
     }
@@ -320,12 +316,15 @@ fn what_is_read_ahead_since_the_stop_loses_nothing_and_reads_no_further_than_it_
         let mut save = Pumped::begun(case, std::mem::take(&mut saver));
         save.saver.vm_state(false);
         save.work();
-        let passed = save.table.passed.load(Relaxed);
+        let visited = save.table.visited.load(Relaxed);
         let mut heard = Heard::default();
         save.saver.complete(&host, &mut heard).unwrap();
         assert_eq!(heard.0, case.due(), "{case}");
-        assert!(passed >= SLOTS && passed <= most_passed(case.position), "{case}: {passed} slots passed");
-        assert_eq!(save.table.passed.load(Relaxed), passed, "{case}: complete reads nothing");
+        assert!(
+            visited >= SLOTS && visited <= most_visited(case.position),
+            "{case}: {visited} slots visited"
+        );
+        assert_eq!(save.table.visited.load(Relaxed), visited, "{case}: complete reads nothing");
         saver = save.saver;
     });
 }

@@ -8,7 +8,7 @@
 use super::Sink;
 use crate::error::{Access, Errno, Error};
 use crate::format::hpte::{HPTE_BYTES, Slot};
-use crate::format::record::{KernelHeader, RecordHeader};
+use crate::format::record::RecordHeader;
 use crate::host::{Host, HptFd, OpenOptions, retry};
 use crate::load::batch::{Batch, Record};
 
@@ -48,25 +48,25 @@ impl KernelSink {
                 return Ok(count);
             }
             if took < segment.len() {
-                let slot = Slot(u64::from(record.run.index));
+                let slot = Slot(u64::from(record.header.index));
                 return Err(Error::KernelShort { slot, took, gave: segment.len() });
             }
             took -= segment.len();
         }
         // More than it was given.
-        let slot = Slot(u64::from(records[0].run.index));
+        let slot = Slot(u64::from(records[0].header.index));
         Err(Error::KernelShort { slot, took, gave })
     }
 
     /// Says which slot of a refused record the kernel refuses, by writing its entries one at a time. What the kernel had
     /// applied already is only applied again.
     fn find_culprit(&mut self, bytes: &[u8], refused: Record, errno: Errno) -> Error {
-        let run = refused.run;
+        let header = refused.header;
         let everywhere = [libc::EBUSY, libc::EFAULT, libc::EBADF].contains(&errno.number());
         if !everywhere {
             let entries = bytes[refused.entries()..refused.end()].chunks_exact(HPTE_BYTES);
-            for (index, entry) in (run.index..=u32::MAX).zip(entries) {
-                let header = KernelHeader(RecordHeader { index, n_valid: 1, n_invalid: 0 }).to_bytes();
+            for (index, entry) in (header.index..=u32::MAX).zip(entries) {
+                let header = RecordHeader { index, n_valid: 1, n_invalid: 0 }.to_kernel();
                 let record = [&header[..], entry].concat();
                 if let Err(errno) = retry(|| self.fd.write(&[&record])) {
                     return Error::KernelWrite { slot: Slot(u64::from(index)), slots: 1, errno };
@@ -74,8 +74,8 @@ impl KernelSink {
             }
         }
         Error::KernelWrite {
-            slot: Slot(u64::from(run.index)),
-            slots: u64::from(run.n_valid) + u64::from(run.n_invalid),
+            slot: Slot(u64::from(header.index)),
+            slots: u64::from(header.n_valid) + u64::from(header.n_invalid),
             errno,
         }
     }
@@ -86,7 +86,7 @@ impl Sink for KernelSink {
         batch.join();
         let (bytes, records) = batch.parts();
         for record in records {
-            bytes[record.start..record.entries()].copy_from_slice(&KernelHeader(record.run).to_bytes());
+            bytes[record.start..record.entries()].copy_from_slice(&record.header.to_kernel());
         }
         let mut applied = 0;
         while applied < records.len() {

@@ -22,14 +22,14 @@ impl Sink for MemorySink {
     fn load(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let (bytes, records) = batch.parts();
         for record in records {
-            let run = record.run;
-            let invalid_from = u64::from(run.index) + u64::from(run.n_valid);
+            let header = record.header;
+            let invalid_from = u64::from(header.index) + u64::from(header.n_valid);
             let entries = bytes[record.entries()..record.end()].chunks_exact(HPTE_BYTES);
-            for (slot, entry) in (u64::from(run.index)..invalid_from).zip(entries) {
+            for (slot, entry) in (u64::from(header.index)..invalid_from).zip(entries) {
                 let Ok(entry) = entry.try_into() else { continue };
                 self.0.store(Slot(slot), Hpte::from_be_bytes(entry));
             }
-            for slot in invalid_from..run.end() {
+            for slot in invalid_from..header.end() {
                 self.0.store(Slot(slot), Hpte::default());
             }
         }

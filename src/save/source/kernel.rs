@@ -1,34 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! HPTEs from the kernel: KVM-HV's HPT file descriptor, read in chunks.
 //!
-//! docs/kernel-fd.md tells what the fd does. What matters here: a read begins where the last one ended, never goes past
+//! docs/kernel-fd.md describes the fd. What matters here: a read begins where the last one ended, never goes past
 //! the table's end, and goes back to slot 0 when it gets there. So the position is always known from what was read.
 
-use super::{Chunk, Source, check_buffer, check_start, pace::Pace};
+use super::{Chunk, Position, Source, check_buffer, pace::Pace};
 use crate::error::{Access, Errno, Error};
-use crate::format::hpte::{self, Order, Slot};
-use crate::format::record::{HEADER_BYTES, KernelHeader, RecordHeader, StreamHeader, Tally};
-use crate::host::{Clock, Nanos};
-use crate::host::{Host, HptFd, OpenOptions, retry};
+use crate::format::hpte::{Order, Slot};
+use crate::format::record::{KernelRecords, Tally};
+use crate::host::{Clock, Host, HptFd, Nanos, OpenOptions, retry};
 
 /// The kernel starts no record with this much room left or less.
 const ROOM_NEEDED: usize = 24;
-
-/// How to read the kernel's table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct KernelOptions {
-    /// Tell every entry that is not bolted as invalid.
-    pub bolted_only: bool,
-    /// Where the first pass begins. Slots before it are told only when they change.
-    pub start: Slot,
-}
 
 /// The kernel's table of one VM.
 pub struct KernelSource {
     fd: Box<dyn HptFd>,
     order: Order,
-    position: u64,
-    pass: u64,
     pace: Pace,
 }
 
@@ -36,112 +24,80 @@ impl KernelSource {
     /// Opens the fd. From here on, until the value is dropped, the kernel keeps track of changes.
     ///
     /// # Errors
-    /// [`Error::StartIndex`], or [`Error::Open`] with the host's errno.
-    pub fn open(host: &dyn Host, order: Order, options: KernelOptions) -> Result<KernelSource, Error> {
-        check_start(options.start, order)?;
-        let open =
-            OpenOptions { access: Access::Read, bolted_only: options.bolted_only, start: options.start };
+    /// [`Error::Open`] with the host's errno.
+    pub fn open(host: &dyn Host, order: Order) -> Result<KernelSource, Error> {
+        let open = OpenOptions { access: Access::Read, start: Slot(0) };
         let fd = host.open(open).map_err(|errno| Error::Open(Access::Read, errno))?;
-        Ok(KernelSource { fd, order, position: options.start.0, pass: 1, pace: Pace::default() })
+        Ok(KernelSource { fd, order, pace: Pace::default() })
     }
 
-    fn read_fd(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        match retry(|| self.fd.read(buf)) {
-            Ok(got) if got <= buf.len() => Ok(got),
-            Ok(_) => Err(self.read_error(Errno::EIO)),
-            Err(errno) => Err(self.read_error(errno)),
+    fn read_fd(&mut self, at: Position, buf: &mut [u8]) -> Result<usize, Error> {
+        let failed = |errno| Error::KernelRead { slot: at.slot, pass: at.pass, errno };
+        match retry(|| self.fd.read(buf)).map_err(failed)? {
+            got if got <= buf.len() => Ok(got),
+            _ => Err(failed(Errno::EIO)),
         }
     }
 
-    fn read_error(&self, errno: Errno) -> Error {
-        Error::KernelRead { slot: Slot(self.position), pass: self.pass, errno }
-    }
-
-    /// Turns kernel records into stream records where they stand, and tells what they hold and where the last one ends.
-    fn convert(&self, records: &mut [u8]) -> Result<(Tally, u64), Error> {
-        let first_pass = self.pass == 1;
+    /// Turns kernel records into stream records where they stand. Returns what they hold and where the last one ends.
+    fn convert(&self, at: Position, records: &mut [u8]) -> Result<(Tally, u64), Error> {
         let mut tally = Tally::default();
-        let mut end = self.position;
-        let mut rest = records;
-        while !rest.is_empty() {
-            let wrong = |record, why| Err(Error::KernelRecord { record, slot: Slot(self.position), why });
-            let Some((header, after)) = rest.split_first_chunk_mut::<HEADER_BYTES>() else {
-                return wrong(RecordHeader::default(), "its header is cut short");
-            };
-            let KernelHeader(run) = KernelHeader::parse(*header);
-            if !run.fits(self.order) {
-                return wrong(run, "it names slots outside the table");
-            }
-            if u64::from(run.index) < end {
-                return wrong(run, "it goes backwards");
-            }
-            if run.end() == u64::from(run.index) {
-                return wrong(run, "it names no slots");
-            }
-            if first_pass && u64::from(run.index) > end {
-                return wrong(run, "the first pass left out the slots before it");
-            }
-            let Some((entries, next)) = after.split_at_mut_checked(run.payload_bytes()) else {
-                return wrong(run, "its entries are cut short");
-            };
-            hpte::scrub(entries);
-            *header = StreamHeader(run).to_bytes();
-            tally.count(run);
-            end = run.end();
-            rest = next;
+        let mut end = at.slot.0;
+        for record in KernelRecords::new(records, self.order, at.slot.0, at.pass == 1) {
+            let record = record.map_err(|wrong| Error::KernelRecord { wrong, slot: at.slot })?;
+            tally.count(record.header);
+            end = record.header.end();
+            let _ = record.into_stream();
         }
         Ok((tally, end))
     }
 }
 
 impl Source for KernelSource {
+    fn slots(&self) -> u64 {
+        self.order.slots()
+    }
+
     /// One read of the fd.
     ///
     /// A first-pass read is sized so that it ends before the deadline even if only empty slots lie ahead; without time
     /// for that it is the smallest possible. A later-pass read looks at every clean slot up to the next changed one,
     /// up to the whole table, whatever its size.
-    fn read(&mut self, buf: &mut [u8], clock: &dyn Clock, deadline: Option<Nanos>) -> Result<Chunk, Error> {
+    fn read(
+        &mut self,
+        at: Position,
+        buf: &mut [u8],
+        clock: &dyn Clock,
+        deadline: Option<Nanos>,
+    ) -> Result<Chunk, Error> {
         check_buffer(buf)?;
+        let first_pass = at.pass == 1;
         let most = buf.len().min(super::MAX_CHUNK_BYTES);
         let began = clock.now();
         let left = deadline.map(|deadline| deadline.since(began));
-        let slots_left = self.order.slots() - self.position;
+        let slots_left = self.order.slots() - at.slot.0;
         let asked = match left {
             None => most,
-            Some(left) if self.pass == 1 => self.pace.first_pass_bytes(slots_left, left, most),
+            Some(left) if first_pass => self.pace.first_pass_bytes(slots_left, left, most),
             Some(_) => self.pace.later_pass_bytes(most),
         };
-        let got = self.read_fd(&mut buf[..asked])?;
+        let got = self.read_fd(at, &mut buf[..asked])?;
         let took = clock.now().since(began);
-        let (tally, end) = self.convert(&mut buf[..got])?;
+        let (tally, end) = self.convert(at, &mut buf[..got])?;
 
         // With room left for a record the kernel stops only at the table's end.
         let wrapped = got + ROOM_NEEDED < asked || end == self.order.slots();
-        // Only a radix guest's fd may end a first pass without a word, and it does so at once.
-        if self.pass == 1 && wrapped && end != self.order.slots() && (got, self.position) != (0, 0) {
+        // Only a radix guest's fd may end a first pass without a record, and it does so at once.
+        if first_pass && wrapped && end != self.order.slots() && (got, at.slot) != (0, Slot(0)) {
             return Err(Error::FirstPassShort { end: Slot(end), order: self.order });
         }
-        let slots = if wrapped { slots_left } else { end - self.position };
-        if self.pass == 1 {
+        let slots = if wrapped { slots_left } else { end - at.slot.0 };
+        if first_pass {
             self.pace.first_pass_took(took, slots, tally.valid, got);
         } else if let (Some(left), false) = (left, wrapped) {
             self.pace.later_pass_took(took, asked, left);
         }
-        self.position = if wrapped { 0 } else { end };
-        self.pass += u64::from(wrapped);
-        Ok(Chunk { tally, slots, wrapped })
-    }
-
-    fn position(&self) -> Slot {
-        Slot(self.position)
-    }
-
-    fn pass(&self) -> u64 {
-        self.pass
-    }
-
-    fn slots(&self) -> u64 {
-        self.order.slots()
+        Ok(Chunk { tally, slots })
     }
 }
 
@@ -149,7 +105,9 @@ impl Source for KernelSource {
 mod tests {
     use super::*;
     use crate::format::hpte::HPTE_BYTES;
+    use crate::format::record::{HEADER_BYTES, RecordHeader};
     use crate::host::SystemClock;
+    use crate::save::sweep::{DutyCycle, Read, Sweep};
     use crate::table::Table;
 
     /// A kernel that answers each read with the next of these.
@@ -195,21 +153,23 @@ mod tests {
     }
 
     fn record(index: u32, n_valid: u16, n_invalid: u16) -> Vec<u8> {
-        let mut bytes = KernelHeader(RecordHeader { index, n_valid, n_invalid }).to_bytes().to_vec();
+        let mut bytes = RecordHeader { index, n_valid, n_invalid }.to_kernel().to_vec();
         bytes.resize(HEADER_BYTES + usize::from(n_valid) * HPTE_BYTES, 1);
         bytes
     }
 
-    /// Reads the answers one by one; tells the first error.
-    fn read_all(answers: &[Vec<u8>]) -> Result<Vec<Chunk>, String> {
+    /// Reads the answers one by one. Each chunk, and whether a sweep ended with it; or the first error.
+    fn read_all(answers: &[Vec<u8>]) -> Result<Vec<(Chunk, bool)>, String> {
         let host = Script(answers.to_vec());
-        let options = KernelOptions::default();
-        let mut source = KernelSource::open(&host, Order::MIN, options).map_err(|error| error.to_string())?;
+        let mut source = KernelSource::open(&host, Order::MIN).map_err(|error| error.to_string())?;
+        let mut sweep = Sweep::new(source.slots(), DutyCycle::DEFAULT);
         let mut buf = vec![0; super::super::MAX_CHUNK_BYTES];
-        answers
-            .iter()
-            .map(|_| source.read(&mut buf, &host, None).map_err(|error| error.to_string()))
-            .collect()
+        let mut read = || -> Result<_, Error> {
+            let chunk = source.read(sweep.position(), &mut buf, &host, None)?;
+            let read = Read { chunk, stop: None, began: Nanos(0), ended: Nanos(0) };
+            Ok((chunk, sweep.advance(&read).is_some()))
+        };
+        answers.iter().map(|_| read().map_err(|error| error.to_string())).collect()
     }
 
     #[test]
@@ -217,8 +177,8 @@ mod tests {
         let first_pass = record(0, 0, 16_384);
         let half = [record(0, 0, 8000), record(8000, 1, 8383)].concat();
         for (answers, why) in [
-            (vec![record(1, 0, 16_383)], "left out the slots before it"),
-            (vec![[record(0, 1, 3), record(6, 1, 0)].concat()], "left out the slots before it"),
+            (vec![record(1, 0, 16_383)], "leaves out the slots before it"),
+            (vec![[record(0, 1, 3), record(6, 1, 0)].concat()], "leaves out the slots before it"),
             (vec![[record(0, 2, 3), record(4, 1, 0)].concat()], "goes backwards"),
             (vec![first_pass.clone(), [record(9, 1, 0), record(3, 1, 0)].concat()], "goes backwards"),
             (vec![record(0, 0, 0)], "names no slots"),
@@ -229,11 +189,11 @@ mod tests {
             (vec![vec![0; 1 << 20]], "Input/output error"),
             (vec![record(0, 0, 16_000)], "ended at slot 16000"),
         ] {
-            let told = read_all(&answers).expect_err(why);
-            assert!(told.contains(why), "{told}");
+            let sentence = read_all(&answers).expect_err(why);
+            assert!(sentence.contains(why), "{sentence}");
         }
-        let told = read_all(&[half, record(5, 1, 0), vec![]]).expect("these make sense");
-        assert!(told.iter().all(|chunk| chunk.wrapped));
-        assert_eq!(told[2].tally, Tally::default());
+        let chunks = read_all(&[half, record(5, 1, 0), vec![]]).expect("these make sense");
+        assert!(chunks.iter().all(|(_, ended)| *ended));
+        assert_eq!(chunks[2].0.tally, Tally::default());
     }
 }
