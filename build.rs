@@ -16,8 +16,8 @@ mod header {
     /// Set to 1 to write the header instead of checking it.
     const REGENERATE: &str = "SPAPR_HTAB_REGENERATE_HEADER";
 
-    /// The sources of the C interface, in the order in which the header tells them.
-    const SOURCES: [&str; 6] = ["types", "handle", "save", "load", "lookup", "stats"];
+    /// The sources of the C interface, in the order of the header.
+    const SOURCES: [&str; 7] = ["types", "handle", "lifetime", "save", "load", "lookup", "stats"];
 
     pub fn check() {
         println!("cargo::rerun-if-changed={COMMITTED}");
@@ -40,9 +40,7 @@ mod header {
         }
         let mut rendered = Vec::new();
         builder.generate().expect("the C interface renders").write(&mut rendered);
-        // The C rules stand once at the header's top; rustdoc's section on each function is for Rust callers.
-        let rendered = String::from_utf8(rendered).expect("the header is text");
-        let rendered = rendered.replace("//\n// # Safety\n// The contract of [`crate::capi`].\n", "");
+        let rendered = comments(&String::from_utf8(rendered).expect("the header is text"));
 
         let committed = root.join(COMMITTED);
         if env::var_os(REGENERATE).is_some_and(|value| value == "1") {
@@ -53,5 +51,32 @@ mod header {
                 "cargo::error={COMMITTED} is not what the sources say. Regenerate it: {REGENERATE}=1 cargo build"
             );
         }
+    }
+
+    /// Gives the comments that cbindgen renders QEMU's form. The C rules stand once at the header's top; rustdoc's section on
+    /// each function is for Rust callers.
+    fn comments(rendered: &str) -> String {
+        let mut lines = rendered.lines();
+        let mut out = String::new();
+        while let Some(line) = lines.next() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            if line.trim() != "/*" {
+                out += &format!("{line}\n");
+                continue;
+            }
+            let text: Vec<&str> = lines.by_ref().map(str::trim).take_while(|line| *line != "*/").collect();
+            let end = text.iter().position(|line| *line == "# Safety").unwrap_or(text.len());
+            let text = text[..end].join("\n");
+            match text.trim_end() {
+                one if !one.contains('\n') => out += &format!("{indent}/* {one} */\n"),
+                // The header's own, which is written so.
+                own if own.starts_with('*') => out += &format!("/*\n {}\n */\n", own.replace('\n', "\n ")),
+                many => {
+                    let many = many.replace('\n', &format!("\n{indent} * ")).replace(" * \n", " *\n");
+                    out += &format!("{indent}/*\n{indent} * {many}\n{indent} */\n");
+                }
+            }
+        }
+        out
     }
 }

@@ -10,6 +10,7 @@ use crate::format::hpte::Order;
 use crate::host::{Clock, Nanos, SystemClock};
 use crate::host::{Host, HptFd, OpenOptions};
 use crate::host::{StreamReader, StreamWriter};
+use crate::save::Saver;
 use crate::table::{SharedTable, Table};
 use libc::{c_int, c_void};
 
@@ -100,6 +101,52 @@ impl Host for CHost {
 
     fn open(&self, options: OpenOptions) -> Result<Box<dyn HptFd>, Errno> {
         Ok(Box::new(HostFd::open(&self.calls, options)?))
+    }
+}
+
+/// The host while it loads: whoever saves on the same handle stops reading the table while it is replaced.
+pub struct LoadingHost<'a> {
+    pub host: &'a CHost,
+    pub saver: &'a Saver,
+}
+
+impl LoadingHost<'_> {
+    fn replace(&self, replace: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+        let quiesced = self.saver.quiesce();
+        let replaced = replace();
+        if quiesced {
+            // What fails here fails the save, whose next call returns it. After a failure, too, the table may be another.
+            let _ = self.saver.resume(self.host);
+        }
+        replaced
+    }
+}
+
+impl Clock for LoadingHost<'_> {
+    fn now(&self) -> Nanos {
+        self.host.now()
+    }
+}
+
+impl Host for LoadingHost<'_> {
+    fn clock(&self) -> &dyn Clock {
+        self.host
+    }
+
+    fn table(&self) -> Result<Table, Error> {
+        self.host.table()
+    }
+
+    fn allocate(&self, order: Order) -> Result<(), Errno> {
+        self.replace(|| self.host.allocate(order))
+    }
+
+    fn free(&self) -> Result<(), Errno> {
+        self.replace(|| self.host.free())
+    }
+
+    fn open(&self, options: OpenOptions) -> Result<Box<dyn HptFd>, Errno> {
+        self.host.open(options)
     }
 }
 

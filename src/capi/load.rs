@@ -3,21 +3,27 @@
 
 use super::call::{call, needs};
 use super::handle::SpaprHtab;
+use super::host::LoadingHost;
 use crate::sync::lock::lock;
 use libc::{c_int, c_void};
 
-/// Reads one body of the section from `stream` into the guest's table.
+/// Reads one body of the section into the guest's table. The vCPUs are stopped.
 ///
-/// `version_id` is the section's; only 1 is known. A body that announces a table calls `table_allocate`, one that
-/// announces none `table_free`, and one with records first `table`. The vCPUs are stopped. `get` may yield; other
-/// functions may be called on the handle meanwhile, but not this one.
+/// A body with a table's size calls `table_allocate`, one that says there is none `table_free`; a save that is under way on the
+/// same handle is quiesced before and resumed after. One with records calls `table` before it hands over any of them, as often
+/// as there may be another table. With SPAPR_HTAB_GATHER what came for a table in the kernel may not be in it when this
+/// returns; spapr_htab_load_finish sees to that.
 ///
-/// With SPAPR_HTAB_GATHER what came for a table in the kernel may not be in it yet; spapr_htab_load_finish sees to that.
+/// - `stream`: given to the callbacks `get` and `stream_error`; used during the call only.
+/// - `version_id`: the section's version; 1 is the only one known.
 ///
 /// Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
-/// one, or an entry that the kernel does not take; -EIO for a stream that ended early or an entry that the kernel
-/// refuses; -EBUSY if vCPUs run; -ENOMEM; the host's errors. After a failure the table is not to be used; the record that was
-/// refused was not loaded, and no fd is left open.
+/// one, a table that was replaced meanwhile, or an entry that the kernel does not take; -EIO for a stream that ended early or
+/// an entry that the kernel refuses; -EBUSY if vCPUs run; -ENOMEM; -EDEADLK if another load is under way; the host's errors.
+/// After an error the table is not to be used; nothing of the record that was refused was loaded, and no fd is left open.
+///
+/// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL), except while `get` yields: other
+/// functions may then be called on the handle, but not this one. Waits for nothing of the library's.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -33,18 +39,20 @@ pub unsafe extern "C" fn spapr_htab_load(
         needs(calls.table_allocate.is_some(), "the host structure has no table_allocate callback")?;
         needs(calls.table_free.is_some(), "the host structure has no table_free callback")?;
         let mut loading = handle.loading.try_enter("load")?;
-        let result = loading.load(&handle.host, &mut handle.host.stream(stream), version_id);
+        let host = LoadingHost { host: &handle.host, saver: &handle.saver };
+        let result = loading.load(&host, &mut handle.host.stream(stream), version_id);
         *lock(&handle.loaded) = loading.stats().clone();
         result.map(|()| 0)
     })
 }
 
-/// Loads what SPAPR_HTAB_GATHER let wait. To be called when all sections have come, before the guest runs; fine without
-/// the flag, without a load, and again. Records that come after it do not wait.
+/// Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the flag,
+/// without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's post_load,
+/// as the machine is loaded after the tables' last sections.
 ///
-/// QEMU: the machine's post_load, as the core loads the machine after the tables' last sections. The vCPUs are stopped.
+/// Returns 0 or -errno, as spapr_htab_load for records.
 ///
-/// Returns 0 or -errno, as spapr_htab_load for records that the kernel refuses; -EINVAL if the table was replaced meanwhile.
+/// As for spapr_htab_load.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -58,10 +66,12 @@ pub unsafe extern "C" fn spapr_htab_load_finish(handle: *mut SpaprHtab) -> c_int
     })
 }
 
-/// Ends an incoming migration, whatever became of it, and logs what was loaded. Fine without a load. What waits is not
-/// loaded any more.
+/// Ends an incoming migration, whatever became of it, and logs what was loaded. What waits is not loaded any more. Fine
+/// without a load.
 ///
-/// Returns 0, or -EINVAL for a NULL handle.
+/// Returns 0; -EINVAL for a NULL handle.
+///
+/// Any thread, any lock; waits for nothing.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -76,9 +86,9 @@ pub unsafe extern "C" fn spapr_htab_load_cleanup(handle: *mut SpaprHtab) -> c_in
         if abandoned > 0 {
             log::warn!("spapr/htab: the migration ended before {abandoned} records were loaded");
         }
-        let report = lock(&handle.loaded).clone();
-        if report.bodies > 0 {
-            log::info!("spapr/htab: {report}");
+        let stats = lock(&handle.loaded).clone();
+        if stats.bodies > 0 {
+            log::info!("spapr/htab: {stats}");
         }
         Ok(0)
     })

@@ -8,14 +8,20 @@ use crate::format::hpte::{Hpte, Slot};
 use crate::lookup;
 use libc::{c_int, c_void};
 
-/// Reads `count` entries from slot `first` on into `out`, `16 * count` bytes, as the guest's hardware sees them
-/// (big-endian). Invalid slots of a table in the kernel read as zeros, and 0x40 of the first doubleword is 0.
+/// Reads entries as the guest's hardware sees them, big-endian. Invalid slots of a table in the kernel read as zeros, and 0x40
+/// of the first doubleword is 0.
 ///
-/// May be called while a save goes on: what the kernel takes as told thereby is told to the stream, too. Any thread;
-/// waits for a read of the table that is under way.
+/// May be called while a save is under way: the kernel then takes changes as reported that were not sent, and so they are
+/// sent. If the lookup fails, the whole table is sent again.
 ///
-/// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; -ENOMEM; the kernel's errors. `out` is written on
-/// success only.
+/// - `first`: the first slot.
+/// - `count`: how many entries.
+/// - `out`: where they are stored, `16 * count` bytes.
+///
+/// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; -ENOMEM; the kernel's errors.
+///
+/// Any thread; the caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for a read of the
+/// table that is under way.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -37,11 +43,15 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
     })
 }
 
-/// Replaces the entry in `slot` by the doublewords `v` and `r` (host byte order). Without the valid bit (1) in `v` the slot
-/// becomes invalid. With a table in the kernel the vCPUs are stopped.
+/// Replaces one entry. With a table in the kernel the vCPUs are stopped. A save that is under way sends it.
+///
+/// - `slot`: which.
+/// - `v`, `r`: its doublewords in host byte order. Without the valid bit (1) in `v` the slot becomes invalid.
 ///
 /// Returns 0 or -errno: -EINVAL for a slot outside the table or an entry that the kernel does not take; -EBUSY if vCPUs
 /// run; -EIO if the kernel refuses the entry.
+///
+/// As for spapr_htab_read_hptes.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].

@@ -2,7 +2,7 @@
 //! The C interface: all that the static library exports.
 //!
 //! The pointer contract, stated once for every function:
-//! - `handle` is NULL or came from [`handle::spapr_htab_new`] and was not given to [`handle::spapr_htab_free`] since;
+//! - `handle` is NULL or came from [`lifetime::spapr_htab_new`] and was not given to [`lifetime::spapr_htab_free`] since;
 //! - other pointers are NULL or valid for what the function's documentation says, for the length of the call;
 //! - the callbacks of [`types::SpaprHtabHost`] keep to their own documentation until the handle is freed.
 //!
@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod handle;
+pub mod lifetime;
 pub mod load;
 pub mod lookup;
 pub mod save;

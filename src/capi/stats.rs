@@ -14,17 +14,20 @@ use crate::save::queue::Activity;
 use crate::sync::lock::lock;
 use libc::c_int;
 
-fn pass(tally: Tally, time: Nanos) -> SpaprHtabPass {
+fn figures(tally: Tally, time: Nanos) -> SpaprHtabPass {
     let Tally { records, valid, invalid, bytes } = tally;
     SpaprHtabPass { records, valid, invalid, bytes, time_ns: time.0 }
 }
 
-/// Stores what the last save and load did, or are doing, in `*out`, whose size is `size`: fields that the library does
-/// not know are set to 0, fields beyond `size` are not written.
+/// Stores what the last save and load did, or are doing.
 ///
-/// Any thread, any lock, at any time; waits for nothing but another copy of the figures.
+/// - `size`: the size of the structure as the caller knows it. Fields that the library does not know are set to 0; fields
+///   beyond `size` are not written.
+/// - `out`: the structure.
 ///
-/// Returns 0, or -EINVAL for a NULL or a size of 0.
+/// Returns 0; -EINVAL for a NULL or a size of 0.
+///
+/// Any thread, any lock, at any time; waits for nothing.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
@@ -45,10 +48,10 @@ pub unsafe extern "C" fn spapr_htab_stats(
             save_crc32: save.crc.value(),
             save_passes: save.passes.len() as u64,
             save_pending: save.pending,
-            save_total: pass(save.total(), save_time),
-            save_stopped: pass(save.stopped.tally, save.stopped.time),
-            save_looked_up: pass(save.looked_up, Nanos(0)),
-            load_total: pass(load.tally, load.time),
+            save_total: figures(save.total(), save_time),
+            save_stopped: figures(save.stopped.tally, save.stopped.time),
+            save_looked_up: figures(save.looked_up, Nanos(0)),
+            load_total: figures(load.tally, load.time),
             load_sections: load.bodies,
             load_demoted: load.demoted,
             load_crc32: load.crc.value(),
@@ -68,24 +71,28 @@ pub unsafe extern "C" fn spapr_htab_stats(
     })
 }
 
-/// Stores what one pass of the last save told in `*out`, as spapr_htab_stats does. Passes count from 0, the first pass;
-/// from the 256th on they are added up in one.
+/// Stores what one pass of the last save sent.
 ///
-/// Returns 0, or -EINVAL for a NULL, a size of 0 or a pass that was not begun.
+/// - `pass`: which, counted from 1. From the 256th on passes are added up in one.
+/// - `size`, `out`: as for spapr_htab_stats.
+///
+/// Returns 0; -EINVAL for a NULL, a size of 0 or a pass that was not begun.
+///
+/// Any thread, any lock, at any time; waits for nothing.
 ///
 /// # Safety
 /// The contract of [`crate::capi`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_pass(
     handle: *const SpaprHtab,
-    index: u64,
+    pass: u64,
     size: usize,
     out: *mut SpaprHtabPass,
 ) -> c_int {
     call(handle, |handle| {
         let save = handle.saver.stats();
-        let at = usize::try_from(index).ok().and_then(|index| save.passes.get(index));
-        let told = at.ok_or(Error::Argument("this pass was not begun"))?;
-        write_out(&pass(told.tally, told.time), size, out).map(|()| 0)
+        let at = usize::try_from(pass).ok().and_then(|pass| save.passes.get(pass.checked_sub(1)?));
+        let begun = at.ok_or(Error::Argument("this pass was not begun"))?;
+        write_out(&figures(begun.tally, begun.time), size, out).map(|()| 0)
     })
 }

@@ -11,8 +11,8 @@ pub const SPAPR_HTAB_TABLE_KERNEL: u32 = 1;
 pub const SPAPR_HTAB_TABLE_MEMORY: u32 = 2;
 
 /// Flag of SpaprHtabHost: find changes in a table in memory that carry no dirty bit (reference and change bits under
-/// TCG, everything under KVM-PR), by comparing every entry with what was last sent. Exact. While a save goes on it takes
-/// as much memory again as the table has.
+/// TCG, everything under KVM-PR), by comparing every entry with what was last sent. Exact. While a save is under way it
+/// takes as much memory again as the table has.
 pub const SPAPR_HTAB_COMPARE: u32 = 1;
 
 /// Flag of SpaprHtabHost: read a table in the kernel ahead, on a thread of the library's own that lives from
@@ -87,7 +87,7 @@ pub struct SpaprHtabHost {
     pub get: Option<
         unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void, data: *mut u8, len: usize) -> i64,
     >,
-    /// Optional: 0, or -errno if the stream has failed. Asked when `get` returns 0, to tell a failure from an end.
+    /// Optional: 0, or -errno if the stream has failed. Asked when `get` returns 0, which may be a failure or an end.
     pub stream_error: Option<unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void) -> c_int>,
     /// Needed: describes the guest's table as it is now.
     pub table: Option<unsafe extern "C" fn(opaque: *mut c_void, out: *mut SpaprHtabTable) -> c_int>,
@@ -95,7 +95,7 @@ pub struct SpaprHtabHost {
     pub table_allocate: Option<unsafe extern "C" fn(opaque: *mut c_void, order: u32) -> c_int>,
     /// Needed to load: the guest has no hash table from now on.
     pub table_free: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
-    /// Optional, in place of the ioctl on vm_fd: opens the kernel's table. `flags`: 1 bolted entries only, 2 to write.
+    /// Optional, in place of the ioctl on vm_fd: opens the kernel's table. `flags`: 2 to write, else 0.
     /// Returns a file descriptor that the library will close.
     pub open_fd: Option<unsafe extern "C" fn(opaque: *mut c_void, flags: u64, start_index: u64) -> c_int>,
     /// Optional, in place of read(2) on what open_fd returned.
@@ -121,15 +121,15 @@ pub struct SpaprHtabHost {
     pub reserved: u32,
 }
 
-/// What one pass over the table told.
+/// What one pass over the table sent, or a load received.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct SpaprHtabPass {
     /// Records.
     pub records: u64,
-    /// Entries told as valid.
+    /// Entries sent as valid.
     pub valid: u64,
-    /// Slots told as invalid.
+    /// Slots sent as invalid.
     pub invalid: u64,
     /// Bytes of the records, headers included.
     pub bytes: u64,
@@ -149,11 +149,11 @@ pub struct SpaprHtabStats {
     pub save_passes: u64,
     /// Estimate of the bytes still to be sent.
     pub save_pending: u64,
-    /// All that was told since the setup, of every table there was.
+    /// All that was sent since the setup, of every table there was.
     pub save_total: SpaprHtabPass,
-    /// What of it was told by spapr_htab_save_complete.
+    /// What of it was sent by spapr_htab_save_complete.
     pub save_stopped: SpaprHtabPass,
-    /// What of it was told because lookups had taken the kernel's mark of the change; part of no pass, and without
+    /// What of it was sent because lookups had taken the kernel's mark of the change; part of no pass, and without
     /// a time of its own.
     pub save_looked_up: SpaprHtabPass,
     /// All that was loaded since the table's size arrived. What waits with SPAPR_HTAB_GATHER is not counted yet.
