@@ -108,7 +108,7 @@ pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
     if handle.is_null() {
         return;
     }
-    // A panic in a destructor must not cross the border; there is no one to tell.
+    // A panic in a destructor must not cross the border; nobody could be informed.
     let _ = catch_unwind(|| {
         // SAFETY: by the contract, `handle` came from `Box::into_raw` in `spapr_htab_new` and is used no more.
         let handle = unsafe { Box::from_raw(handle) };

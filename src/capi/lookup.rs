@@ -38,7 +38,9 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
         }
         let entries = lookup::read_hptes(&handle.host, &handle.saver, Slot(first), count as u64)?;
         // SAFETY: the caller gave `16 * count` bytes at `out`, which are not in our vector.
-        unsafe { out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), entries.len()) };
+        unsafe {
+            out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), entries.len());
+        }
         Ok(0)
     })
 }

@@ -76,7 +76,7 @@ fn note(records: &Records, sent: &mut [u8; SLOTS]) {
 
 fn model(threads_meet: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    // All orders in which no more than three times a thread is stopped that could have gone on.
+    // All orders in which no more than three times a thread is stopped that could have run on.
     builder.preemption_bound = Some(3);
     builder.check(threads_meet);
 }

@@ -35,11 +35,11 @@ fn store_as_qemu_does(slot: &SharedSlot, entry: Hpte) {
     }
 }
 
-/// A sweep's look at the slot, what it tells being all that the destination hears of it.
-fn sweep(slot: &SharedSlot, told: &mut Hpte) {
+/// A sweep's look at the slot, which sends what it sees.
+fn sweep(slot: &SharedSlot, sent: &mut Hpte) {
     if before_dirty(std::slice::from_ref(slot)) == 0 {
         let entry = slot.take();
-        *told = if entry.is_valid() { entry } else { GONE };
+        *sent = if entry.is_valid() { entry } else { GONE };
     }
 }
 
@@ -52,16 +52,16 @@ fn changes_arrive(changes: &'static [Hpte], sweeps: usize) {
             let shared = Arc::clone(&shared);
             thread::spawn(move || changes.iter().for_each(|entry| store_as_qemu_does(&shared, *entry)))
         };
-        let mut told = GONE;
+        let mut sent = GONE;
         for _ in 0..sweeps {
-            sweep(&shared, &mut told);
+            sweep(&shared, &mut sent);
         }
         vcpu.join().unwrap();
-        sweep(&shared, &mut told);
+        sweep(&shared, &mut sent);
         let last = *changes.last().expect("a change");
-        assert_eq!(told, last, "what the destination has");
+        assert_eq!(sent, last, "what the destination has");
         assert_eq!(shared.peek(), last, "what the guest has");
-        assert_eq!(before_dirty(std::slice::from_ref(&*shared)), 1, "nothing is left to tell");
+        assert_eq!(before_dirty(std::slice::from_ref(&*shared)), 1, "nothing is left to send");
     });
 }
 
