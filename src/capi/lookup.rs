@@ -24,7 +24,7 @@ use libc::{c_int, c_void};
 /// table that is under way.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_read_hptes(
     handle: *mut SpaprHtab,
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
 /// As for spapr_htab_read_hptes.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_write_hpte(handle: *mut SpaprHtab, slot: u64, v: u64, r: u64) -> c_int {
     call(handle, |handle| {

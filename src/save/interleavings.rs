@@ -3,14 +3,10 @@
 //!
 //! The table is a double of two slots, a counter each: a change adds to it, a read takes what it is.
 
-use crate::error::Error;
-use crate::format::hpte::Slot;
-use crate::format::record::Tally;
 use crate::format::record::Tally;
 use crate::host::Nanos;
-use crate::host::{Clock, Nanos};
 use crate::save::queue::{Aim, Next, Queue, ReadPause, Records, SharedQueue};
-use crate::save::run_state::{RunState, StopId};
+use crate::save::run_state::RunState;
 use crate::save::source::{Chunk, MAX_CHUNK_BYTES};
 use crate::save::sweep::{DutyCycle, Read, Sweep};
 use loom::sync::Arc;
@@ -28,8 +24,8 @@ struct Table {
 }
 
 /// The VM stops.
-fn stop(queue: &Queue) -> StopId {
-    queue.vm(RunState::stopped).unwrap()
+fn stop(queue: &Queue) {
+    queue.vm(RunState::stopped);
 }
 
 /// The reader: one slot a read, until the queue is closed. Its records are the slot and its value.
