@@ -64,8 +64,8 @@ mod header {
                 out += &format!("{line}\n");
                 continue;
             }
-            let text: Vec<&str> = lines.by_ref().map(str::trim).take_while(|line| *line != "*/").collect();
-            let end = text.iter().position(|line| *line == "# Safety").unwrap_or(text.len());
+            let text: Vec<&str> = lines.by_ref().map(str::trim).take_while(|text| *text != "*/").collect();
+            let end = text.iter().position(|part| *part == "# Safety").unwrap_or(text.len());
             let text = text[..end].join("\n");
             match text.trim_end() {
                 one if !one.contains('\n') => out += &format!("{indent}/* {one} */\n"),

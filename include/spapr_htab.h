@@ -138,7 +138,7 @@ typedef struct SpaprHtabHost {
     /* Needed to load: the guest has no hash table from now on. */
     int (*table_free)(void *opaque);
     /*
-     * Optional, in place of the ioctl on vm_fd: opens the kernel's table. `flags`: 1 bolted entries only, 2 to write.
+     * Optional, in place of the ioctl on vm_fd: opens the kernel's table. `flags`: 2 to write, else 0.
      * Returns a file descriptor that the library will close.
      */
     int (*open_fd)(void *opaque, uint64_t flags, uint64_t start_index);

@@ -104,7 +104,7 @@ pub trait StreamWriter {
 
 /// Where a load's bytes come from.
 pub trait StreamReader {
-    /// Reads at least one byte and up to `bytes.len()`, and tells how many; 0 means that the stream has ended.
+    /// Reads at least one byte and up to `bytes.len()`, and returns their number; 0 means that the stream has ended.
     ///
     /// # Errors
     /// The stream's errno.

@@ -132,7 +132,7 @@ fn keep_records(
 ) -> Result<u64, Error> {
     let failed = |errno| Error::KernelRead { slot: Slot(at), pass: 1, errno };
     let got = retry(|| fd.read(room)).map_err(failed)?;
-    let records = room.get_mut(..got).ok_or(failed(Errno::EIO))?;
+    let records = room.get_mut(..got).ok_or_else(|| failed(Errno::EIO))?;
     let mut end = at;
     for record in KernelRecords::new(records, order, at, true) {
         let record = record.map_err(|wrong| Error::KernelRecord { wrong, slot: Slot(at) })?;

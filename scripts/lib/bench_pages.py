@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The text of docs/performance.md, made of the figures of scripts/bench."""
+"""The text of docs/results/performance.md, made of the figures of scripts/bench."""
 
 import statistics
 
@@ -208,13 +208,13 @@ costs more than another. Floor: the same system calls on the same data with buff
 reads of 128 KiB, and a `writev` of 1024 records, one to a segment. The other columns are times the floor; with read-ahead
 the thread's work is in it, since there is one processor. Order 24; *typical* has a quarter of the slots used in
 groups, *scattered* one slot in each group, *dense* all. *Later pass* ends at the end of the table, which the rival cannot
-tell and is told here; *completion* is what is done after the stop, where the rival reads until nothing comes. Saves throw
+see and is given here; *completion* is what is done after the stop, where the rival reads until nothing comes. Saves throw
 away what they send; each load gets what its own side's save sends of the table. The host's stream is a copy from memory, as
 `qemu_get_buffer` makes, but in one call.
 """
 GETS = """
 What a load does beside the bare `writev`, in instructions for a record. The format has no length: only a record's header
-tells how far one may read, so each record takes a call of `get`.
+says how far one may read, so each record takes a call of `get`.
 """
 MEMORY = """
 On this machine, in turns: plain read, library, rival, and again; medians. First pass: with every used entry marked as
@@ -225,12 +225,12 @@ largest table in {two:.2f} of one thread's time, when there is nothing else to d
 it is QEMU's table, of a guest under TCG or KVM-PR, and order 30 is one of 128 GiB.
 """
 ITERATES = """
-Simulated: the library's and the rival's code run, the kernel is made up ([benches/src/vast.rs](../benches/src/vast.rs), held
+Simulated: the library's and the rival's code run, the kernel is made up ([benches/src/vast.rs](../../benches/src/vast.rs), held
 against the model) and time is virtual. A clean slot takes {clean} ps, an invalid one {invalid}, an entry {entry}, a call
 {call}: the instructions counted above at three in a nanosecond, a guess at a POWER9; the network takes 1.25 GB/s. A 64th of
 the table has an entry in each group, a 256th is full, the rest empty. From the first iterate of the first pass to 300 later
 ones, between two of which the guest changes 100 slots. With read-ahead the thread's time passes beside, and its queue of
-4 MiB fills between two iterates; what is told is the stream's time, without that of locks.
+4 MiB fills between two iterates; the times are those of the stream, without those of locks.
 """
 DOWNTIME = """
 Simulated in the same way; the time that the guest stands still for its table and nothing else, median and in parentheses the
@@ -262,15 +262,15 @@ SECTIONS = (
     ("size", "Memory and size", ((SIZE, size),)),
 )
 INTRODUCTION = """<!-- SPDX-License-Identifier: GPL-2.0-or-later -->
-<!-- Written by scripts/bench-docs after docs/performance.json; not by hand. -->
+<!-- Written by scripts/bench-docs after docs/results/performance.json; not by hand. -->
 # Performance
 
 What the library costs, beside the *floor*, the least that could do the same, and the *rival*, QEMU's own algorithm (7.2 to
 10.2), written anew for these benchmarks, both in the same run. Only ratios and counts of instructions are meant to be compared
 with other machines. To repeat:
 
-    scripts/bench --json docs/performance.json           everything
-    scripts/bench --json docs/performance.json kernel    one part; the others' figures stay
+    scripts/bench --json docs/results/performance.json           everything
+    scripts/bench --json docs/results/performance.json kernel    one part; the others' figures stay
     scripts/bench-docs                                   this page
 
 No run on POWER hardware has been made.
@@ -306,7 +306,7 @@ def source(part, figures):
 
 
 def document(result):
-    """docs/performance.md."""
+    """docs/results/performance.md."""
     pieces = [INTRODUCTION.strip(), "## Against what was wanted", wishes(result)]
     for part, title, made in SECTIONS:
         figures = result.get(part)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The plot of docs/performance.md: the time stopped for the table, by guest, on a logarithmic scale, as SVG."""
+"""The plot of docs/results/performance.md: the time stopped for the table, by guest, on a logarithmic scale, as SVG."""
 
 import math
 from xml.sax.saxutils import escape

@@ -34,7 +34,7 @@ def kernel(rows):
             f"{beside:.3f}",
             beside <= 1.10,
             f"{without:.3f} without the calls of the host's `get`, of which the format needs one for each record: only"
-            " its header tells how far one may read",
+            " its header says how far one may read",
         )
     for row in loads:
         shape, faster = row["detail"]["shape"], ratio(row, "rival", "ours")

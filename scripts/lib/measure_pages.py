@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/measurements.md, from what scripts/measure found."""
+"""docs/results/measurements.md, from what scripts/measure found."""
 
 from measure_tables import (
     changes,
@@ -31,12 +31,12 @@ def tcg(result):
     return f"""# What guests' tables do, measured
 
 Questions that were open when the kernel's interface was designed, and what real guests answer. All of it is
-counted in saved migrations by `htab-inspect` ([inspect.md](inspect.md)); each file's table was held against the one
+counted in saved migrations by `htab-inspect` ([inspect.md](../inspect.md)); each file's table was held against the one
 that the source had at the end, slot by slot, and its CRC-32 against the library's.
 
-    scripts/measure                  runs all of it, writes docs/measurements.json, prints the tables below
+    scripts/measure                  runs all of it, writes docs/results/measurements.json, prints the tables below
     scripts/measure --tcg            the first part alone; --kvm: the second one, under KVM-HV
-    scripts/measure --docs           docs/measurements.json to this page
+    scripts/measure --docs           docs/results/measurements.json to this page
 
 {result["when"]}: Linux {result["guest_kernel"]} (64 KiB pages) with a hash MMU, `-M pseries
 -cpu POWER8 -smp 1 -m 1G`, QEMU {result["qemu"]} with our series, TCG, {result["cores"]} cores, load average
@@ -51,7 +51,7 @@ workloads says more. A guest that is faster changes more between two sweeps, so 
 hardware. What a table holds, how its entries lie and how a first pass is cut do not depend on speed.
 Nothing pages the guest out here.
 
-Workloads ([load.c](../tests/system/tcg/inside/load.c)): *idle*, one process that writes to the same 4 MiB again and again,
+Workloads ([load.c](../../tests/system/tcg/inside/load.c)): *idle*, one process that writes to the same 4 MiB again and again,
 which changes nothing in the table (a guest that does nothing has its RAM all sent after the first pass, and on a quiet
 machine the migration is over before there is another); *fork and exec*, a
 loop that starts a program that ends at once; *compile-like*, two processes at a time, each of which maps 40 of 96
@@ -67,8 +67,8 @@ time, the hog aside.
 
 ## How much changes
 
-Slots that later passes told, entries and invalidations, while RAM went out. A slot that changes twice between two
-sweeps is told once, so that fewer sweeps tell of fewer changes; QEMU sweeps when RAM, which comes first, leaves room.
+Slots that later passes sent, entries and invalidations, while RAM went out. A slot that changes twice between two
+sweeps is sent once, so that fewer sweeps send fewer changes. QEMU sweeps when RAM, which comes first, leaves room.
 Beside a guest that writes more than is sent, as the hog does, there is room after a whole round of RAM only.
 Take the rates for their order: in five runs on one day, at loads of 1 to 16, the medians for a second of the guest's
 processor were 750 to 940 slots for the one that forks, 4,800 to 12,700 for the one that compiles, and 1,600 to 32,000
@@ -84,8 +84,8 @@ begin with so many valid entries:
 A record is one slot: an entry in the first pass, in later ones an entry or, with processes that come and go, mostly
 a slot that became invalid. Runs of 8 do not occur, since a group is hardly ever full and neighbours in memory are
 rarely neighbours in the table. The hog's memory, large and touched as a whole, makes pairs, in some boots more than in
-others: in the five runs 0.5 to 51 % of its first passes' records. Under KVM-HV each record of a first pass also tells
-of the invalid slots behind its entry. Computed from the same tables, {of_a_group(result)} of them would speak
+others: in the five runs 0.5 to 51 % of its first passes' records. Under KVM-HV each record of a first pass also names
+the invalid slots behind its entry. Computed from the same tables, {of_a_group(result)} of them would speak
 of 8 slots, one entry and seven invalid ones: that much of what was expected holds, and is
 [what the kernel does](#how-the-kernel-cuts-records).
 
@@ -99,10 +99,10 @@ grow with the table.
 ## Is it the right format?
 
 The other one that was thought of has an index with every entry. Here: 4 bytes of index and 16 of entry, 20 for each
-slot told; a slot that became invalid as an entry of zeros, or, shorter, as an index with a mark, 4 bytes. Bytes:
+slot sent; a slot that became invalid as an entry of zeros, or, shorter, as an index with a mark, 4 bytes. Bytes:
 
 {coding(result)}
-"As KVM-HV tells it" is computed from the tables at the end: there every slot is told, and the run of invalid slots
+"As KVM-HV reports it" is computed from the tables at the end: there every slot is reported, and the run of invalid slots
 behind an entry costs nothing, which no format with indices has.
 
 Runs of entries would have to be longer than two to pay for a record's 8 bytes, and they are not: a first pass would
@@ -126,9 +126,9 @@ and several times all of it if it is full; with live passes what is left does no
 def kvm(result):
     return f"""## Under KVM-HV
 
-The same, where the table is the kernel's and what is sent is what it tells. {result["when"]}: the same guest with
+The same, where the table is the kernel's and what is sent is what it reports. {result["when"]}: the same guest with
 `-cpu host`, QEMU {result["qemu"]} with our series, a host of Linux {result["host_kernel"]} with two processors and
-4 GiB, itself emulated ([guests-kvm.md](guests-kvm.md)); load average {load_average(result)};
+4 GiB, itself emulated ([guests.md](../guests.md#under-kvm-hv)); load average {load_average(result)};
 {number_of_rounds(result)} migrations of each workload. htab-inspect ran in that host, too, and each file's table was
 held against the kernel's own account of it (debugfs).
 
@@ -149,7 +149,7 @@ Of a hundred records, those with so many valid entries, and with so many invalid
 {records_of_the_kernel(result)}
 So {seven_invalid(result)} of all first passes' records have the seven invalid slots that make up a group with their
 entry: records of about 8 slots, as expected, but of one entry. Where whole groups are empty the run goes on over them.
-Later passes tell of single slots, as expected: entries, and, with processes that come and go or memory that is let go
+Later passes send single slots, as expected: entries, and, with processes that come and go or memory that is let go
 of, more invalid slots than entries.
 
 ### What it sends
@@ -195,6 +195,6 @@ def seven_invalid(result):
 
 
 def of_a_group(result):
-    """Records of 8 slots in first passes as KVM-HV tells them, over all rounds."""
+    """Records of 8 slots in first passes as KVM-HV reports them, over all rounds."""
     rounds = [one["as_the_kernel_tells"] for all_rounds in result["workloads"].values() for one in all_rounds]
     return f"{100 * sum(one['of_a_group'] for one in rounds) / sum(one['records'] for one in rounds):.0f} %"

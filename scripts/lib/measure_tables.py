@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The tables of docs/measurements.md, from what scripts/measure found."""
+"""The tables of docs/results/measurements.md, from what scripts/measure found."""
 
 import statistics
 
@@ -93,11 +93,11 @@ def changes(result):
     return by_workload(
         result,
         {
-            "slots told a second": each(rate("time")),
+            "slots sent a second": each(rate("time")),
             "a second of the guest's processor": each(rate("cpu")),
             "its share of a processor": each(lambda one: one["watched"]["cpu"] / one["watched"]["time"], 2),
             "sweeps a second": each(lambda one: one["watched"]["passes"] / one["watched"]["time"], 1),
-            "slots told in a sweep": each(lambda one: by_sweep(one, "valid") + by_sweep(one, "invalid")),
+            "slots sent in a sweep": each(lambda one: by_sweep(one, "valid") + by_sweep(one, "invalid")),
         },
     )
 
@@ -119,7 +119,7 @@ def records(result):
 
 
 def records_of_the_kernel(result):
-    """With the invalid slots, which the kernel tells of in a first pass, too."""
+    """With the invalid slots, which the kernel reports in a first pass, too."""
     return by_workload(
         result,
         {
@@ -156,7 +156,7 @@ def sent(kind):
 
 
 def indexed(kind):
-    """With slots that became invalid as entries of zeros. A first pass need not tell of those that are."""
+    """With slots that became invalid as entries of zeros. A first pass need not send those that are."""
     figure = "indexed_valid_bytes" if kind == "first_pass" else "indexed_bytes"
     return lambda one: one["table"][kind][figure]
 
@@ -170,7 +170,7 @@ def coding(result):
         result,
         {
             "first pass: as sent": each(sent("first_pass")),
-            "as KVM-HV tells it": each(lambda one: one["as_the_kernel_tells"]["bytes"]),
+            "as KVM-HV reports it": each(lambda one: one["as_the_kernel_tells"]["bytes"]),
             "indexed": each(indexed("first_pass")),
             "later passes: as sent": each(sent("later_passes")),
             "indexed ": each(indexed("later_passes")),

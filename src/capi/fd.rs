@@ -4,7 +4,7 @@
 use super::types::SpaprHtabHost;
 use crate::error::{Access, Errno};
 use crate::host::{HptFd, OpenOptions};
-use libc::{c_int, c_ulong, iovec};
+use libc::{c_int, iovec};
 use std::io;
 
 /// `struct kvm_get_htab_fd` (Linux 6.1, arch/powerpc/include/uapi/asm/kvm.h).
@@ -19,10 +19,10 @@ const WRITE: u64 = 2;
 
 /// `KVM_PPC_GET_HTAB_FD`, `_IOW(0xAE, 0xaa, struct kvm_get_htab_fd)`. powerpc packs the parts of an ioctl's number
 /// unlike most others: 13 bits of size, and 4 for "write" above them (arch/powerpc/include/uapi/asm/ioctl.h).
-const GET_HTAB_FD: c_ulong = {
-    let write: c_ulong =
+const GET_HTAB_FD: libc::Ioctl = {
+    let write: libc::Ioctl =
         if cfg!(any(target_arch = "powerpc64", target_arch = "powerpc")) { 4 << 29 } else { 1 << 30 };
-    let size: c_ulong = 32;
+    let size: libc::Ioctl = 32;
     write | size << 16 | 0xAE << 8 | 0xaa
 };
 const _: () = assert!(size_of::<GetHtabFd>() == 32);
@@ -51,7 +51,7 @@ impl HostFd {
             None => {
                 let ask = GetHtabFd { flags, start_index, reserved: [0; 2] };
                 // SAFETY: the ioctl reads one `struct kvm_get_htab_fd`, which `ask` is, and nothing else of ours.
-                match unsafe { libc::ioctl(host.vm_fd, GET_HTAB_FD as _, &raw const ask) } {
+                match unsafe { libc::ioctl(host.vm_fd, GET_HTAB_FD, &raw const ask) } {
                     fd @ 0.. => fd,
                     _ => return Err(Errno::last()),
                 }
@@ -73,9 +73,9 @@ impl HptFd for HostFd {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
         match self.host.read_fd {
             // SAFETY: the host promised that its callbacks may be called with its opaque pointer; the buffer is ours
-            // alone, of the length told.
+            // alone, of that length.
             Some(read) => count(unsafe { read(self.host.opaque, self.fd, buf.as_mut_ptr(), buf.len()) }),
-            // SAFETY: the buffer is ours alone, of the length told.
+            // SAFETY: the buffer is ours alone, of that length.
             None => system(unsafe { libc::read(self.fd, buf.as_mut_ptr().cast(), buf.len()) }),
         }
     }

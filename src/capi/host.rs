@@ -34,9 +34,8 @@ fn order(order: u32) -> Result<Order, Error> {
     Order::new(order).ok_or(Error::Order { order })
 }
 
-fn missing() -> Errno {
-    Errno::new(libc::ENOSYS)
-}
+/// A callback that is needed is not there.
+const MISSING: Errno = Errno::new(libc::ENOSYS);
 
 impl CHost {
     pub fn new(calls: SpaprHtabHost) -> CHost {
@@ -64,7 +63,7 @@ impl Host for CHost {
     }
 
     fn table(&self) -> Result<Table, Error> {
-        let ask = self.calls.table.ok_or(Error::Table(missing()))?;
+        let ask = self.calls.table.ok_or(Error::Table(MISSING))?;
         let mut out = SpaprHtabTable {
             struct_size: size_of::<SpaprHtabTable>(),
             kind: SPAPR_HTAB_TABLE_NONE,
@@ -88,13 +87,13 @@ impl Host for CHost {
     }
 
     fn allocate(&self, order: Order) -> Result<(), Errno> {
-        let allocate = self.calls.table_allocate.ok_or(missing())?;
+        let allocate = self.calls.table_allocate.ok_or(MISSING)?;
         // SAFETY: the host promised that its callbacks may be called with its opaque pointer.
         done(unsafe { allocate(self.calls.opaque, order.log2_bytes()) })
     }
 
     fn free(&self) -> Result<(), Errno> {
-        let free = self.calls.table_free.ok_or(missing())?;
+        let free = self.calls.table_free.ok_or(MISSING)?;
         // SAFETY: the host promised that its callbacks may be called with its opaque pointer.
         done(unsafe { free(self.calls.opaque) })
     }
@@ -158,9 +157,9 @@ pub struct CStream<'a> {
 
 impl StreamWriter for CStream<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Errno> {
-        let put = self.calls.put.ok_or(missing())?;
+        let put = self.calls.put.ok_or(MISSING)?;
         // SAFETY: the host promised that its callbacks may be called with its opaque pointer and the stream that it gave
-        // to this call; the bytes are valid for the length told.
+        // to this call; the bytes are valid for that length.
         done(unsafe { put(self.calls.opaque, self.stream, bytes.as_ptr(), bytes.len()) })
     }
 
@@ -172,8 +171,8 @@ impl StreamWriter for CStream<'_> {
 
 impl StreamReader for CStream<'_> {
     fn get(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
-        let get = self.calls.get.ok_or(missing())?;
-        // SAFETY: as in `put`; the buffer is ours alone, of the length told.
+        let get = self.calls.get.ok_or(MISSING)?;
+        // SAFETY: as in `put`; the buffer is ours alone, of that length.
         let got = unsafe { get(self.calls.opaque, self.stream, bytes.as_mut_ptr(), bytes.len()) };
         if got == 0 {
             if let Some(error) = self.calls.stream_error {

@@ -71,7 +71,7 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
 /// Any thread, any lock; waits for nothing.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *mut SpaprHtab) -> c_int {
     catch_unwind(|| {
@@ -102,13 +102,13 @@ pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *m
 /// Any thread, any lock; waits for a read of the table by the library's thread.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
     if handle.is_null() {
         return;
     }
-    // A panic in a destructor must not cross the border; there is no one to tell.
+    // A panic in a destructor must not cross the border; nobody could be informed.
     let _ = catch_unwind(|| {
         // SAFETY: by the contract, `handle` came from `Box::into_raw` in `spapr_htab_new` and is used no more.
         let handle = unsafe { Box::from_raw(handle) };
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
 /// Any thread, any lock; waits for nothing. Another thread's failure may come between a call and this one.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_last_error(
     handle: *const SpaprHtab,

@@ -26,7 +26,7 @@ use libc::{c_int, c_void};
 /// functions may then be called on the handle, but not this one. Waits for nothing of the library's.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load(
     handle: *mut SpaprHtab,
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn spapr_htab_load(
 /// As for spapr_htab_load.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_finish(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn spapr_htab_load_finish(handle: *mut SpaprHtab) -> c_int
 /// Any thread, any lock; waits for nothing.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_cleanup(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {

@@ -64,7 +64,9 @@ impl Log for Router {
         if let Ok(line) = CString::new(line) {
             // SAFETY: the host promised, in making the handle whose sink this is, that its callback takes its own
             // opaque pointer and a string; the handle exists, since the thread is inside a call on it.
-            unsafe { log(sink.opaque, level, line.as_ptr()) };
+            unsafe {
+                log(sink.opaque, level, line.as_ptr());
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use libc::{c_int, c_void};
 /// table that is under way.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_read_hptes(
     handle: *mut SpaprHtab,
@@ -38,7 +38,9 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
         }
         let entries = lookup::read_hptes(&handle.host, &handle.saver, Slot(first), count as u64)?;
         // SAFETY: the caller gave `16 * count` bytes at `out`, which are not in our vector.
-        unsafe { out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), entries.len()) };
+        unsafe {
+            out.cast::<u8>().copy_from_nonoverlapping(entries.as_ptr(), entries.len());
+        }
         Ok(0)
     })
 }
@@ -54,7 +56,7 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
 /// As for spapr_htab_read_hptes.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_write_hpte(handle: *mut SpaprHtab, slot: u64, v: u64, r: u64) -> c_int {
     call(handle, |handle| {

@@ -21,7 +21,7 @@ use libc::{c_int, c_void};
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 /// function.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_iterate(
     handle: *mut SpaprHtab,
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 /// with SPAPR_HTAB_READ_AHEAD for the library's thread.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream
 /// Any thread, any lock; waits for nothing.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_int) -> c_int {
     call(handle, |handle| {
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_
 /// Any thread, any lock; waits for nothing.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_
 /// Any thread, any lock; waits for another save function and for a read of the table that is under way.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.cleanup().map(|()| 0))
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's thread.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: *mut u64) -> c_int {
     call(handle, |handle| write_out(&handle.saver.pending()?, size_of::<u64>(), out).map(|()| 0))
@@ -179,7 +179,7 @@ pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: 
 /// way, not for the stream.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
 /// table.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume(&handle.host).map(|()| 0))
@@ -213,7 +213,7 @@ pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
 /// As for spapr_htab_resume.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_resume_unchanged(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume_unchanged(&handle.host).map(|()| 0))

@@ -30,7 +30,7 @@ fn figures(tally: Tally, time: Nanos) -> SpaprHtabPass {
 /// Any thread, any lock, at any time; waits for nothing.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_stats(
     handle: *const SpaprHtab,
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn spapr_htab_stats(
 /// Any thread, any lock, at any time; waits for nothing.
 ///
 /// # Safety
-/// The contract of [`crate::capi`].
+/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_pass(
     handle: *const SpaprHtab,

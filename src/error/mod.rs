@@ -127,7 +127,7 @@ pub enum Error {
         /// The table's size, from the host.
         order: Order,
     },
-    /// The kernel refused an entry or a run of invalid slots.
+    /// The kernel refused an entry or some invalid slots.
     KernelWrite {
         /// The slot, as exactly as the kernel lets us know.
         slot: Slot,

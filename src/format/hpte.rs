@@ -5,8 +5,6 @@
 pub const HPTE_BYTES: usize = 16;
 /// First doubleword: the entry is valid. QEMU `HPTE64_V_VALID`, Linux `HPTE_V_VALID`.
 pub const V_VALID: u64 = 0x1;
-/// First doubleword: the guest's operating system asked that the entry never be evicted. QEMU `HPTE64_V_BOLTED`.
-pub const V_BOLTED: u64 = 0x10;
 /// First doubleword: QEMU's own mark "changed since it was last sent" (`HPTE64_V_HPTE_DIRTY`, hw/ppc/spapr.c).
 /// A software bit of the architecture; it means nothing outside the QEMU that set it and never goes on the wire.
 pub const V_DIRTY: u64 = 0x40;

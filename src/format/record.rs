@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Records: a run of valid entries followed by a run of invalid slots.
+//! Records: valid entries in consecutive slots, followed by invalid slots.
 //!
 //! ```text
 //!            0        4         6           8                        8 + 16 * n_valid

@@ -5,7 +5,7 @@ use crate::error::{Error, reserve};
 use crate::format::hpte::{self, HPTE_BYTES};
 use crate::format::record::{HEADER_BYTES, RecordHeader};
 
-/// Bytes gathered before they are handed over. A record that goes on being joined may reach 1 MiB more.
+/// Bytes gathered before they are handed over. A record that others join may reach 1 MiB more.
 const FULL_BYTES: usize = 256 << 10;
 /// Records gathered before they are handed over: as many as one system call takes.
 const FULL_RECORDS: usize = 1024;
@@ -175,7 +175,7 @@ impl Batch {
         self.touching = false;
     }
 
-    /// Clears what is nobody's data in the entries, and turns those that are not valid into invalid slots; tells how many.
+    /// Clears what is nobody's data in the entries, and turns those that are not valid into invalid slots. Returns how many.
     ///
     /// A QEMU whose vCPUs changed entries while it sent them (TCG without this library) may have counted an entry as valid
     /// that is not. It sends such a slot again later.

@@ -3,14 +3,10 @@
 //!
 //! The table is a double of two slots, a counter each: a change adds to it, a read takes what it is.
 
-use crate::error::Error;
-use crate::format::hpte::Slot;
-use crate::format::record::Tally;
 use crate::format::record::Tally;
 use crate::host::Nanos;
-use crate::host::{Clock, Nanos};
 use crate::save::queue::{Aim, Next, Queue, ReadPause, Records, SharedQueue};
-use crate::save::run_state::{RunState, StopId};
+use crate::save::run_state::RunState;
 use crate::save::source::{Chunk, MAX_CHUNK_BYTES};
 use crate::save::sweep::{DutyCycle, Read, Sweep};
 use loom::sync::Arc;
@@ -28,8 +24,8 @@ struct Table {
 }
 
 /// The VM stops.
-fn stop(queue: &Queue) -> StopId {
-    queue.vm(RunState::stopped).unwrap()
+fn stop(queue: &Queue) {
+    queue.vm(RunState::stopped);
 }
 
 /// The reader: one slot a read, until the queue is closed. Its records are the slot and its value.
@@ -76,7 +72,7 @@ fn note(records: &Records, sent: &mut [u8; SLOTS]) {
 
 fn model(threads_meet: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    // All orders in which no more than three times a thread is stopped that could have gone on.
+    // All orders in which no more than three times a thread is stopped that could have run on.
     builder.preemption_bound = Some(3);
     builder.check(threads_meet);
 }

@@ -146,7 +146,8 @@ impl Saver {
     fn sweep(&self, body: &mut Body<'_>, deadline: Option<Nanos>, stopped: bool) -> Result<Progress, Error> {
         loop {
             let began = body.host.now();
-            match self.session().next(body.host, Aim::Sweep { deadline })? {
+            let next = self.session().next(body.host, Aim::Sweep { deadline })?;
+            match next {
                 Next::Records(records) => {
                     if let Some(end) = self.send(body, records, began)? {
                         return Ok(if end.clean { Progress::Clean } else { Progress::More });
@@ -183,7 +184,7 @@ impl Saver {
             let opening = self.session().opening("complete before setup")?;
             if let Opening::NewTable(table) = &opening {
                 // A body is either a size or records, and this is the last one. A table of the size that the destination
-                // has goes on with records; all its slots are sent.
+                // has is followed by records; all its slots are sent.
                 if let Some(order) = table.order().filter(|order| lock(&self.stats).order != Some(*order)) {
                     return Err(Error::SizeUnsent { order });
                 }
@@ -212,7 +213,8 @@ impl Saver {
                 return Err(Error::State("the VM runs again, during complete"));
             }
             let began = body.host.now();
-            match self.session().next(body.host, Aim::Finish)? {
+            let next = self.session().next(body.host, Aim::Finish)?;
+            match next {
                 Next::Records(records) => drop(self.send(body, records, began)?),
                 Next::Wait => self.queue.wait_until_ready(),
                 Next::Resting => return Ok(()),
@@ -357,8 +359,7 @@ impl Saver {
     }
 
     fn note_pending(&self) {
-        if let Ok(pending) = self.session().pending() {
-            lock(&self.stats).pending = pending;
-        }
+        let pending = self.session().pending();
+        lock(&self.stats).pending = pending.unwrap_or(0);
     }
 }

@@ -5,7 +5,7 @@
 use super::{SharedSlot, before_dirty};
 use crate::format::hpte::{Hpte, V_DIRTY, V_VALID};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
+use loom::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 use loom::thread;
 
 /// As the guest sees it, without QEMU's mark.
@@ -35,11 +35,11 @@ fn store_as_qemu_does(slot: &SharedSlot, entry: Hpte) {
     }
 }
 
-/// A sweep's look at the slot, what it tells being all that the destination hears of it.
-fn sweep(slot: &SharedSlot, told: &mut Hpte) {
+/// A sweep's look at the slot, which sends what it sees.
+fn sweep(slot: &SharedSlot, sent: &mut Hpte) {
     if before_dirty(std::slice::from_ref(slot)) == 0 {
         let entry = slot.take();
-        *told = if entry.is_valid() { entry } else { GONE };
+        *sent = if entry.is_valid() { entry } else { GONE };
     }
 }
 
@@ -52,16 +52,16 @@ fn changes_arrive(changes: &'static [Hpte], sweeps: usize) {
             let shared = Arc::clone(&shared);
             thread::spawn(move || changes.iter().for_each(|entry| store_as_qemu_does(&shared, *entry)))
         };
-        let mut told = GONE;
+        let mut sent = GONE;
         for _ in 0..sweeps {
-            sweep(&shared, &mut told);
+            sweep(&shared, &mut sent);
         }
         vcpu.join().unwrap();
-        sweep(&shared, &mut told);
+        sweep(&shared, &mut sent);
         let last = *changes.last().expect("a change");
-        assert_eq!(told, last, "what the destination has");
+        assert_eq!(sent, last, "what the destination has");
         assert_eq!(shared.peek(), last, "what the guest has");
-        assert_eq!(before_dirty(std::slice::from_ref(&*shared)), 1, "nothing is left to tell");
+        assert_eq!(before_dirty(std::slice::from_ref(&*shared)), 1, "nothing is left to send");
     });
 }
 
@@ -78,4 +78,33 @@ fn an_entry_that_goes_stays_away() {
 #[test]
 fn an_entry_that_goes_and_comes_back_arrives() {
     changes_arrive(&[GONE, AFTER], 1);
+}
+
+/// Stores an entry over another while a walker of the table looks at both words, in the order that `look` says.
+fn stored_while_walked(before: Hpte, after: Hpte, look: fn(&SharedSlot) -> bool) {
+    loom::model(move || {
+        let shared = Arc::new(slot(before, 0));
+        let loader = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.store(after))
+        };
+        assert!(look(&shared), "half of an entry");
+        loader.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_sees_a_stored_entry_as_valid_sees_its_second_word() {
+    stored_while_walked(GONE, AFTER, |shared| {
+        let [v, r] = &shared.0;
+        v.load(Acquire) != AFTER.v.to_be() || r.load(Relaxed) == AFTER.r.to_be()
+    });
+}
+
+#[test]
+fn whoever_sees_the_second_word_of_a_removed_entry_change_sees_that_it_is_gone() {
+    stored_while_walked(BEFORE, GONE, |shared| {
+        let [v, r] = &shared.0;
+        r.load(Acquire) != GONE.r.to_be() || v.load(Relaxed) == GONE.v.to_be()
+    });
 }

@@ -31,7 +31,7 @@ impl KernelSink {
         Ok(KernelSink { fd })
     }
 
-    /// One system call with some records; tells how many the kernel applied, at least one.
+    /// One system call with some records. Returns how many the kernel applied, at least one.
     fn write(&mut self, bytes: &[u8], records: &[Record]) -> Result<usize, Error> {
         let segments: Vec<&[u8]> = records.iter().map(|record| &bytes[record.start..record.end()]).collect();
         let mut took = match retry(|| self.fd.write(&segments)) {
@@ -44,7 +44,7 @@ impl KernelSink {
         }
         for (count, (record, segment)) in records.iter().zip(&segments).enumerate() {
             if took == 0 && count > 0 {
-                // Between two records: the next call begins with the one that failed and tells why it did.
+                // Between two records: the next call begins with the one that failed, and its errno says why.
                 return Ok(count);
             }
             if took < segment.len() {
