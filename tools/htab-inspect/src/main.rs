@@ -113,7 +113,7 @@ fn other_table(arguments: &Arguments) -> Result<Option<Option<Replay>>, Failure>
     if let Some(path) = &arguments.against_table {
         let dump = fs::read(path).map_err(|error| Failure::new(Status::NoInput, path, error))?;
         let size = dump.len();
-        let order = size.checked_ilog2().filter(|_| size.is_power_of_two()).and_then(|log| Order::new(log));
+        let order = size.checked_ilog2().filter(|_| size.is_power_of_two()).and_then(Order::new);
         let why = || format!("{size} bytes are no table: one has a power of two of them, 256 KiB or more");
         let order = order.ok_or_else(|| Failure::new(Status::Broken, path, why()))?;
         return Ok(Some(Some(Replay::of_dump(order, &dump))));
