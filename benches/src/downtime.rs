@@ -12,7 +12,8 @@ use crate::tables::pick;
 use crate::vast::{Costs, Fill, Vast, VastStream};
 use serde_json::{Value, json};
 use spapr_htab::inside::host::{Clock, Nanos};
-use spapr_htab::inside::save::{SaveOptions, Saver};
+use spapr_htab::inside::save::Saver;
+use spapr_htab::inside::save::session::SaveOptions;
 
 const GIB: u64 = 1 << 30;
 /// Guests' memory. QEMU makes the table a 128th of it; order 36 is the largest that can be migrated.

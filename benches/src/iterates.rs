@@ -7,8 +7,9 @@ use crate::vast::{Costs, Fill, Vast, VastStream};
 use htab_harness::table::Numbers;
 use serde_json::{Value, json};
 use spapr_htab::inside::host::{Clock, Nanos};
-use spapr_htab::inside::save::ahead::AheadOptions;
-use spapr_htab::inside::save::{SaveOptions, Saver};
+use spapr_htab::inside::save::Saver;
+use spapr_htab::inside::save::reader::DEFAULT_QUEUE_BYTES;
+use spapr_htab::inside::save::session::SaveOptions;
 use std::thread;
 use std::time::Duration;
 
@@ -20,8 +21,7 @@ const CHANGES: u64 = 100;
 
 /// Real time for the reader between two iterates.
 const FILL: Duration = Duration::from_millis(1);
-const AHEAD: SaveOptions =
-    SaveOptions { ahead: Some(AheadOptions::DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
+const AHEAD: SaveOptions = SaveOptions { ahead: Some(DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
 
 /// A table with all that makes the time of a read hard to foresee: single entries, none for long, many at once, none.
 fn table(order: u32, costs: Costs) -> Vast {

@@ -6,7 +6,8 @@ use htab_model::Model;
 use htab_model::model::Costs;
 use htab_model::record::hpte;
 use spapr_htab::inside::host::Nanos;
-use spapr_htab::inside::save::{SaveOptions, Saver};
+use spapr_htab::inside::save::Saver;
+use spapr_htab::inside::save::session::SaveOptions;
 use std::sync::Arc;
 
 /// About what a POWER9 costs: a call, an empty slot, an entry copied.
@@ -23,11 +24,11 @@ fn first_pass(model: &Model, order: u32, max: u64) -> (u64, u64) {
     model.set_costs(COSTS);
     model.clear_stats();
     let mut longest = 0;
-    while saver.report().passes.len() < 2 {
+    while saver.stats().passes.len() < 2 {
         let before = model.clock().load(std::sync::atomic::Ordering::Relaxed);
         saver.iterate(&host, &mut Output::default(), Some(Nanos(max))).expect("iterate");
         let took = model.clock().load(std::sync::atomic::Ordering::Relaxed) - before;
-        if saver.report().passes.len() < 2 {
+        if saver.stats().passes.len() < 2 {
             longest = longest.max(took);
         }
     }
@@ -110,7 +111,7 @@ fn a_clock_that_stands_still_or_jumps_does_no_harm() {
     };
     for _ in 0..10_000 {
         saver.iterate(&host, &mut out, Some(Nanos(MS))).expect("iterate");
-        if saver.report().passes.len() > 1 {
+        if saver.stats().passes.len() > 1 {
             return;
         }
     }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use spapr_htab::inside::format::crc::{LEAST_BYTES, looked_up, sparse};
 use spapr_htab::inside::format::hpte::{HPTE_BYTES, Hpte, V_VALID};
-use spapr_htab::inside::format::record::{KernelHeader, RecordHeader, StreamHeader};
+use spapr_htab::inside::format::record::RecordHeader;
 use spapr_htab::inside::load::batch::Batch;
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ proptest! {
 proptest! {
     #[test]
     fn headers_survive_the_round_trip(bytes: [u8; 8]) {
-        prop_assert_eq!(KernelHeader::parse(bytes).to_bytes(), bytes);
-        prop_assert_eq!(StreamHeader::parse(bytes).to_bytes(), bytes);
+        prop_assert_eq!(RecordHeader::from_kernel(bytes).to_kernel(), bytes);
+        prop_assert_eq!(RecordHeader::from_stream(bytes).to_stream(), bytes);
     }
 }
 
@@ -38,7 +38,7 @@ fn told(batch: &mut Batch) -> BTreeMap<u64, Option<Vec<u8>>> {
     }
     for record in records {
         let entries = bytes[record.entries()..record.end()].chunks_exact(HPTE_BYTES);
-        let slots = u64::from(record.run.index)..record.run.end();
+        let slots = u64::from(record.header.index)..record.header.end();
         let valid = entries.map(|entry| Some(entry.to_vec())).chain(std::iter::repeat(None));
         told.extend(slots.zip(valid));
     }
@@ -65,20 +65,20 @@ proptest! {
             let index = u32::try_from(slot).expect("few");
             let n_valid = u16::try_from(valid.len()).expect("few");
             let n_invalid = if long { u16::MAX - n_invalid } else { n_invalid };
-            let run = RecordHeader { index, n_valid, n_invalid };
-            let room = batch.room(run).expect("memory");
+            let header = RecordHeader { index, n_valid, n_invalid };
+            let room = batch.room(header).expect("memory");
             for (at, &valid) in valid.iter().enumerate() {
                 number += 1;
                 let entry = entry(number, valid);
                 room[at * HPTE_BYTES..(at + 1) * HPTE_BYTES].copy_from_slice(&entry);
                 expected.insert(slot + at as u64, valid.then(|| entry.to_vec()));
             }
-            expected.extend((slot + u64::from(n_valid)..run.end()).map(|slot| (slot, None)));
-            slot = run.end();
-            batch.push(run).expect("memory");
+            expected.extend((slot + u64::from(n_valid)..header.end()).map(|slot| (slot, None)));
+            slot = header.end();
+            batch.push(header).expect("memory");
         }
         let demoted = expected.len();
-        let invalid_before = batch.records().iter().map(|record| usize::from(record.run.n_invalid)).sum::<usize>();
+        let invalid_before = batch.records().iter().map(|record| usize::from(record.header.n_invalid)).sum::<usize>();
         let valid = expected.values().flatten().count();
         prop_assert_eq!(usize::try_from(batch.scrub().expect("memory")).expect("few"), demoted - valid - invalid_before);
         batch.join();

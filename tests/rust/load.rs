@@ -42,12 +42,12 @@ fn into_kernel(host: &VmHost, bytes: &[u8]) -> Result<LoadStats, Error> {
     let result = loader.load(host, &mut input, 1);
     assert_eq!(host.open_fds(), 0, "no fd stays open");
     assert!(result.is_err() || input.bytes.is_empty(), "a body is read to its end and no further");
-    result.map(|()| loader.report().clone())
+    result.map(|()| loader.stats().clone())
 }
 
 fn into_memory(host: &MemoryHost, bytes: &[u8]) -> Result<LoadStats, Error> {
     let mut loader = Loader::default();
-    loader.load(host, &mut Input::new(bytes), 1).map(|()| loader.report().clone())
+    loader.load(host, &mut Input::new(bytes), 1).map(|()| loader.stats().clone())
 }
 
 /// Loads into both kinds of table; both refuse alike and have loaded nothing. Tells the sentence.
@@ -156,8 +156,8 @@ fn other_versions_are_refused() {
 fn a_new_size_in_any_body_begins_anew() {
     let memory = MemoryHost::new(18);
     into_memory(&memory, &body(&[record(1, &entries(4), 0)])).expect("records");
-    let report = into_memory(&memory, &[0, 0, 0, 19]).expect("a size");
-    assert_eq!((memory.dump(), report.tally.records), (vec![], 0));
+    let stats = into_memory(&memory, &[0, 0, 0, 19]).expect("a size");
+    assert_eq!((memory.dump(), stats.tally.records), (vec![], 0));
     into_memory(&memory, &body(&[record(20_000, &entries(1), 0)])).expect("a slot of the larger table");
     into_memory(&memory, &[0xff; 4]).expect("no table");
     assert!(memory.memory().is_none());
@@ -174,8 +174,8 @@ fn entries_of_an_unpatched_source_are_repaired() {
         model.enter(slot, v, 0);
         memory.memory().as_ref().expect("a table").store(slot, v, 0);
     }
-    let report = into_kernel(&host, &bytes).expect("repaired");
-    assert_eq!(report.demoted, 2);
+    let stats = into_kernel(&host, &bytes).expect("repaired");
+    assert_eq!(stats.demoted, 2);
     assert_eq!(into_memory(&memory, &bytes).expect("repaired").demoted, 2);
     let expected: Vec<_> = (8..20)
         .filter(|slot| ![11, 12, 14, 15].contains(slot))
@@ -340,14 +340,14 @@ fn records_wait_until_a_call_has_all_it_can_take() {
         to.load(&forty(nth)).expect("a body");
         assert_eq!(to.model.stats().write_calls, u64::from(nth * 40 + 39) / 1024, "after body {nth}");
     }
-    assert_eq!(to.loader.report().tally.records, 3 * 1024, "what waits is not counted");
+    assert_eq!(to.loader.stats().tally.records, 3 * 1024, "what waits is not counted");
     to.finish().expect("the rest");
     assert_eq!((to.model.stats().write_calls, to.model.dump().len()), (4, 4000));
-    assert_eq!((to.loader.report().tally.records, to.loader.report().bodies), (4000, 100));
+    assert_eq!((to.loader.stats().tally.records, to.loader.stats().bodies), (4000, 100));
     let mut at_once = Loader::default();
     let (model, host) = kernel(20);
     (0..100).for_each(|nth| at_once.load(&host, &mut Input::new(&forty(nth)), 1).expect("a body"));
-    assert_eq!(at_once.report().crc.value(), to.loader.report().crc.value());
+    assert_eq!(at_once.stats().crc.value(), to.loader.stats().crc.value());
     assert_eq!(model.dump(), to.model.dump());
     assert_eq!(model.stats().write_calls, 100);
 }
@@ -390,7 +390,7 @@ fn nothing_waits_after_the_end_a_failure_or_another_table() {
     to.load(&forty(1)).expect("a body");
     to.load(&[0, 0, 0, 18]).expect("another size");
     to.finish().expect("nothing");
-    assert_eq!((to.model.dump(), to.loader.report().tally.records), (vec![], 0));
+    assert_eq!((to.model.dump(), to.loader.stats().tally.records), (vec![], 0));
 }
 
 #[test]
@@ -404,14 +404,14 @@ fn a_refusal_of_what_waited_is_told_in_the_end() {
     let mut to = Gathering::new();
     to.load(&forty(1)).expect("a body");
     to.host.replace(22).expect("the host's own doing");
-    assert!(matches!(to.finish(), Err(Error::State(_))));
+    assert_eq!(to.finish(), Err(Error::TableReplaced));
     to.load(&body(&[record(5, &entries(1), 0)])).expect("nothing waits");
     assert_eq!(to.model.dump().len(), 1);
 
     let mut to = Gathering::new();
     to.load(&forty(1)).expect("a body");
     to.host.forget();
-    assert!(matches!(to.load(&forty(2)), Err(Error::State(_))));
+    assert_eq!(to.load(&forty(2)), Err(Error::TableReplaced));
 }
 
 #[test]

@@ -3,15 +3,17 @@
 
 use htab_harness::host::{Input, Output};
 use htab_harness::memory::{MemoryHost, arrive, same};
+use htab_harness::sweeper::Sweeper;
 use htab_harness::table::Numbers;
 use htab_harness::wire;
 use proptest::prelude::*;
-use spapr_htab::inside::format::hpte::{Hpte, Slot, V_BOLTED, V_DIRTY, V_VALID};
+use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
 use spapr_htab::inside::host::Nanos;
 use spapr_htab::inside::load::Loader;
 use spapr_htab::inside::lookup::{read_hptes, write_hpte};
-use spapr_htab::inside::save::source::{MemoryOptions, MemorySource, Source};
-use spapr_htab::inside::save::{Progress, SaveOptions, Saver};
+use spapr_htab::inside::save::session::SaveOptions;
+use spapr_htab::inside::save::source::{MemoryOptions, MemorySource};
+use spapr_htab::inside::save::{Progress, Saver};
 use spapr_htab::inside::table::Table;
 use std::sync::atomic::Ordering;
 
@@ -27,7 +29,7 @@ fn filled(order: u32, seed: u64) -> MemoryHost {
     let mut numbers = Numbers(seed);
     let slots = 1 << (order - 4);
     for _ in 0..slots / 6 {
-        let v = numbers.any() & !0x7f | V_VALID | (numbers.any() & V_BOLTED);
+        let v = numbers.any() & !0x7f | V_VALID;
         store(&host, numbers.below(slots), v, numbers.any());
     }
     host
@@ -142,16 +144,8 @@ fn tiny_and_odd_buffers_read_the_same_table() {
     for explicit_invalid in [false, true] {
         for size in [25, 26, 39, 40, 41, 100, 4096, 1 << 20] {
             let options = MemoryOptions { explicit_invalid, ..MemoryOptions::default() };
-            let mut source = MemorySource::new(table, options).expect("a source");
-            let mut buf = vec![0; size];
-            let mut stream = Vec::new();
-            loop {
-                let chunk = source.read(&mut buf, &host, None).expect("a read");
-                stream.extend_from_slice(&buf[..usize::try_from(chunk.tally.bytes).expect("small")]);
-                if chunk.wrapped {
-                    break;
-                }
-            }
+            let mut sweeper = Sweeper::new(MemorySource::new(table, options).expect("a source"));
+            let stream = sweeper.sweep(&mut vec![0; size], &host).expect("a sweep");
             let records = wire::records(&stream).expect("whole records");
             same(&host.dump(), &wire::replay(&records)).expect("the same table");
             let told: u64 =
@@ -159,33 +153,8 @@ fn tiny_and_odd_buffers_read_the_same_table() {
             assert_eq!(told == 1 << 14, explicit_invalid, "{told} slots told");
         }
     }
-    let mut source = MemorySource::new(table, MemoryOptions::default()).expect("a source");
-    assert!(source.read(&mut [0; 24], &host, None).is_err());
-}
-
-#[test]
-fn bolted_only_and_start_work_as_with_the_kernel() {
-    let host = filled(18, 6);
-    let Table::Memory(table) = spapr_htab::inside::host::Host::table(&host).expect("a table") else {
-        panic!()
-    };
-    let start = Slot(8000);
-    for compare in [false, true] {
-        let options = MemoryOptions { bolted_only: true, start, compare, ..MemoryOptions::default() };
-        let mut source = MemorySource::new(table, options).expect("a source");
-        let mut buf = vec![0; 65_544];
-        let mut records = Vec::new();
-        while source.pass() == 1 {
-            let chunk = source.read(&mut buf, &host, None).expect("a read");
-            let told = usize::try_from(chunk.tally.bytes).expect("small");
-            records.extend(wire::records(&buf[..told]).expect("whole records"));
-        }
-        let bolted: Vec<_> =
-            host.dump().into_iter().filter(|(slot, v, _)| *slot >= 8000 && v & V_BOLTED != 0).collect();
-        same(&bolted, &wire::replay(&records)).expect("bolted entries from the start on");
-    }
-    let outside = MemoryOptions { start: Slot(1 << 14), ..MemoryOptions::default() };
-    assert!(MemorySource::new(table, outside).is_err());
+    let mut sweeper = Sweeper::new(MemorySource::new(table, MemoryOptions::default()).expect("a source"));
+    assert!(sweeper.read(&mut [0; 24], &host, None).is_err());
 }
 
 #[test]
@@ -230,7 +199,7 @@ fn entries_are_stored_whole_and_invalid_slots_cleared() {
     assert_eq!(raw(5), (0x1111_1111_1111_1101, 0x2222_2222_2222_2222));
     assert_eq!([raw(6), raw(7), raw(8)], [(0, 0); 3]);
     assert_eq!(raw(9).0 & V_VALID, V_VALID);
-    assert_eq!(loader.report().demoted, 0);
+    assert_eq!(loader.stats().demoted, 0);
 }
 
 #[test]
@@ -242,7 +211,7 @@ fn a_change_behind_a_sweep_that_ran_out_of_time_is_not_lost() {
         iterate(&host, &saver, &mut bodies, None);
         // In the middle of a pass that found nothing so far; then the VM changes a slot behind it, and stops.
         iterate(&host, &saver, &mut bodies, Some(0));
-        assert!(saver.feed().position().0 > 5);
+        assert_eq!(saver.queue().pass(), 2);
         store(&host, 5, 0x5000 | V_VALID, 1);
         arrive(&host, &saver, bodies).expect("it arrives");
     }

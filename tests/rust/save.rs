@@ -12,8 +12,9 @@ use spapr_htab::inside::error::Error;
 use spapr_htab::inside::format::hpte::Slot;
 use spapr_htab::inside::host::Nanos;
 use spapr_htab::inside::lookup::read_hptes;
+use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::sweep::DutyCycle;
-use spapr_htab::inside::save::{Progress, SaveOptions, Saver};
+use spapr_htab::inside::save::{Progress, Saver};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -43,7 +44,7 @@ fn calls_out_of_order_are_errors_and_cleanup_never_is() {
     let iterate = saver.iterate(&host, &mut Output::default(), None);
     assert!(matches!(iterate, Err(Error::State(_))), "{iterate:?}");
     assert!(matches!(saver.complete(&host, &mut Output::default()), Err(Error::State(_))));
-    assert_eq!(saver.pending(), 0);
+    assert_eq!(saver.pending(), Ok(0));
     saver.quiesce();
     saver.resume(&host).expect("nothing to resume");
     assert_eq!(model.stats().opens, 0);
@@ -69,7 +70,7 @@ fn no_less_is_pending_than_the_rest_of_an_uneven_table() {
     let saver = Saver::default();
     setup(&saver, &host).expect("setup");
     saver.iterate(&host, &mut Output { limited: true, ..Output::default() }, None).expect("iterate");
-    let pending = saver.pending();
+    let pending = saver.pending().expect("a figure");
     let mut rest = Output::default();
     while saver.iterate(&host, &mut rest, None) != Ok(Progress::Clean) {}
     assert!(
@@ -103,11 +104,14 @@ fn a_failing_read_names_slot_and_pass_and_a_new_setup_works() {
     let error = saver.iterate(&host, &mut Output::default(), None).expect_err("a failed read");
     assert_eq!(error.errno().number(), libc::EFAULT);
     assert!(error.to_string().contains("slot 0 on in pass 2"), "{error}");
-    model.fail(Op::Read, 0, Fault::Errno(libc::EINTR));
-    saver.iterate(&host, &mut Output::default(), None).expect("EINTR is no failure");
+    assert_eq!(saver.iterate(&host, &mut Output::default(), None), Err(error.clone()));
+    assert_eq!(saver.complete(&host, &mut Output::default()), Err(error.clone()));
+    assert_eq!(saver.pending(), Err(error));
     saver.cleanup().expect("cleanup");
     assert_eq!(host.open_fds(), 0);
     setup(&saver, &host).expect("a new setup");
+    model.fail(Op::Read, 0, Fault::Errno(libc::EINTR));
+    saver.iterate(&host, &mut Output::default(), None).expect("EINTR is no failure");
     saver.complete(&host, &mut Output::default()).expect("complete");
 }
 
@@ -168,14 +172,14 @@ fn statistics_add_up_and_reset() {
         saver.iterate(&host, &mut Output::default(), None).expect("iterate");
         model.enter(1, hpte(1).0, 5);
         saver.complete(&host, &mut Output::default()).expect("complete");
-        let report = saver.report();
+        let stats = saver.stats();
         assert_eq!(
-            (report.passes[0].tally.valid, report.stopped.tally.valid),
-            (if model.is_dirty(1) { 0 } else { report.passes[0].tally.valid }, 1)
+            (stats.passes[0].tally.valid, stats.stopped.tally.valid),
+            (if model.is_dirty(1) { 0 } else { stats.passes[0].tally.valid }, 1)
         );
-        assert_eq!(report.total().valid + report.total().invalid, (1 << 14) + 1);
-        assert_eq!(report.order.map(spapr_htab::inside::format::hpte::Order::log2_bytes), Some(ORDER));
-        assert_eq!(saver.pending(), 0);
+        assert_eq!(stats.total().valid + stats.total().invalid, (1 << 14) + 1);
+        assert_eq!(stats.order.map(spapr_htab::inside::format::hpte::Order::log2_bytes), Some(ORDER));
+        assert_eq!(saver.pending(), Ok(0));
     }
 }
 
@@ -183,9 +187,9 @@ fn statistics_add_up_and_reset() {
 fn after_a_sweep_that_found_nothing_the_next_one_waits_for_its_share_of_the_time() {
     for percent in [1, 25, 50, 99, 100] {
         let (model, host) = guest();
-        let share = DutyCycle::new(percent).expect("a share");
+        let duty = DutyCycle::new(percent).expect("a part of the time");
         let saver = Saver::default();
-        saver.setup(&host, &mut Output::default(), SaveOptions { share, ..PLAIN }).expect("setup");
+        saver.setup(&host, &mut Output::default(), SaveOptions { duty, ..PLAIN }).expect("setup");
         let iterate = || saver.iterate(&host, &mut Output::default(), None).expect("iterate");
         iterate();
         model.set_costs(htab_model::model::Costs { call_ns: 0, slot_ns: 1, entry_ns: 1 });

@@ -8,7 +8,8 @@ use htab_harness::host::Output;
 use htab_harness::memory::{Memory, MemoryHost, arrive};
 use htab_harness::table::Numbers;
 use spapr_htab::inside::format::hpte::{V_DIRTY, V_VALID};
-use spapr_htab::inside::save::{SaveOptions, Saver};
+use spapr_htab::inside::save::Saver;
+use spapr_htab::inside::save::session::SaveOptions;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const SLOTS: u64 = 1 << 14;

@@ -10,12 +10,13 @@ use htab_bench::vast::{Costs, Fill, Vast, VastStream};
 use serde_json::{Value, json};
 use spapr_htab::inside::error::{Errno, Error};
 use spapr_htab::inside::format::hpte::Order;
-use spapr_htab::inside::format::record::{RecordHeader, StreamHeader};
+use spapr_htab::inside::format::record::RecordHeader;
 use spapr_htab::inside::host::{Clock, Nanos, SystemClock};
 use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
 use spapr_htab::inside::load::Loader;
-use spapr_htab::inside::save::ahead::AheadOptions;
-use spapr_htab::inside::save::{SaveOptions, Saver};
+use spapr_htab::inside::save::Saver;
+use spapr_htab::inside::save::reader::DEFAULT_QUEUE_BYTES;
+use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::table::Table;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -131,12 +132,12 @@ fn body(order: u32) -> Vec<u8> {
     let mut body = vec![0; 4];
     let slots = 1_u64 << (order.min(28) - 4);
     let mut put = |index: u64, count: u64| {
-        let run = RecordHeader {
+        let header = RecordHeader {
             index: u32::try_from(index).expect("a slot"),
             n_valid: u16::try_from(count).expect("a record"),
             n_invalid: 0,
         };
-        body.extend(StreamHeader(run).to_bytes());
+        body.extend(header.to_stream());
         for slot in index..index + count {
             let (v, r) = entry(slot);
             body.extend([v.to_be_bytes(), r.to_be_bytes()].concat());
@@ -157,7 +158,7 @@ fn loads(order: u32) -> usize {
 }
 
 fn main() {
-    let ahead = SaveOptions { ahead: Some(AheadOptions::DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
+    let ahead = SaveOptions { ahead: Some(DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
     let rows: Vec<Value> = [24, 34]
         .iter()
         .map(|&order| {

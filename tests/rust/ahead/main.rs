@@ -18,9 +18,11 @@ use spapr_htab::inside::format::record::MAX_WIRE_VALID;
 use spapr_htab::inside::host::Nanos;
 use spapr_htab::inside::load::Loader;
 use spapr_htab::inside::lookup::read_hptes;
-use spapr_htab::inside::save::ahead::{Activity, AheadOptions, THREAD_NAME};
+use spapr_htab::inside::save::queue::Activity;
+use spapr_htab::inside::save::reader::{DEFAULT_QUEUE_BYTES, THREAD_NAME};
+use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::source::MAX_CHUNK_BYTES;
-use spapr_htab::inside::save::{Progress, SaveOptions, Saver};
+use spapr_htab::inside::save::{Progress, Saver};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -32,8 +34,7 @@ const SLOTS: u64 = 1 << (ORDER - 4);
 const READ_SLOTS: u64 = MAX_WIRE_VALID as u64 - 1;
 /// And the record of such a read.
 const READ_BYTES: u64 = 8 + 16 * READ_SLOTS;
-const AHEAD: SaveOptions =
-    SaveOptions { ahead: Some(AheadOptions::DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
+const AHEAD: SaveOptions = SaveOptions { ahead: Some(DEFAULT_QUEUE_BYTES), ..SaveOptions::DEFAULT };
 
 /// Threads are counted, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -98,7 +99,7 @@ impl Save {
     }
 
     fn until(&self, activity: Activity) {
-        wait_for(|| self.saver.queue().is_some_and(|queue| queue.activity() == activity))
+        wait_for(|| self.saver.queue().activity() == Some(activity))
             .unwrap_or_else(|why| panic!("not {activity:?}: {why}"));
     }
 

@@ -184,8 +184,8 @@ impl History {
 
     fn take(&mut self, batch: &mut Batch, part: Part, told: &mut Tally) -> Result<(), Error> {
         for record in batch.records() {
-            told.count(record.run);
-            self.count(record.run, part);
+            told.count(record.header);
+            self.count(record.header, part);
             let entries = &batch.bytes()[record.entries()..record.end()];
             let marked = |entry: &&[u8]| {
                 (*entry).try_into().is_ok_and(|entry| Hpte::from_be_bytes(entry).v & V_DIRTY != 0)

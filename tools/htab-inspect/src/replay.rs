@@ -2,7 +2,7 @@
 //! The table that a stream's records leave, by groups of slots: only groups that were ever used take memory.
 
 use spapr_htab::inside::error::Error;
-use spapr_htab::inside::format::hpte::{HPTE_BYTES, Hpte, Order, V_BOLTED, V_DIRTY};
+use spapr_htab::inside::format::hpte::{HPTE_BYTES, Hpte, Order, V_DIRTY};
 use spapr_htab::inside::format::record::RecordHeader;
 use spapr_htab::inside::load::batch::Batch;
 use spapr_htab::inside::load::sink::Sink;
@@ -16,6 +16,8 @@ const MOST_CELLS: u64 = 8192;
 
 /// First doubleword: found by the secondary hash. QEMU `HPTE64_V_SECONDARY`.
 pub const V_SECONDARY: u64 = 0x2;
+/// First doubleword: the guest's operating system asked that the entry never be evicted. QEMU `HPTE64_V_BOLTED`.
+pub const V_BOLTED: u64 = 0x10;
 /// First doubleword: a page larger than 4 KiB. QEMU `HPTE64_V_LARGE`.
 pub const V_LARGE: u64 = 0x4;
 /// Second doubleword: the page was referenced, was changed. QEMU `HPTE64_R_R`, `HPTE64_R_C`.
@@ -142,14 +144,14 @@ impl Sink for Replay {
     fn load(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let (bytes, records) = batch.parts();
         for record in records {
-            let begin = u64::from(record.run.index);
-            let invalid = begin + u64::from(record.run.n_valid);
+            let begin = u64::from(record.header.index);
+            let invalid = begin + u64::from(record.header.n_valid);
             for (slot, entry) in (begin..).zip(bytes[record.entries()..record.end()].chunks_exact(HPTE_BYTES))
             {
                 let Ok(entry) = entry.try_into() else { continue };
                 self.store(slot, Hpte::from_be_bytes(entry));
             }
-            self.for_known(invalid, record.run.end(), |group, at| group.entries[at] = Hpte::default());
+            self.for_known(invalid, record.header.end(), |group, at| group.entries[at] = Hpte::default());
         }
         Ok(())
     }

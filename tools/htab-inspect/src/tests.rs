@@ -5,12 +5,12 @@ use crate::bodies::{Bodies, Part, Told, What};
 use crate::compare::Comparison;
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::replay::Replay;
+use crate::replay::{Replay, V_BOLTED};
 use crate::report::Report;
 use crate::{page, picture, qemu, text};
 use proptest::prelude::*;
-use spapr_htab::inside::format::hpte::{Hpte, Order, V_BOLTED, V_DIRTY, V_VALID};
-use spapr_htab::inside::format::record::{RecordHeader, StreamHeader};
+use spapr_htab::inside::format::hpte::{Hpte, Order, V_DIRTY, V_VALID};
+use spapr_htab::inside::format::record::RecordHeader;
 use spapr_htab::inside::format::section::BodyHeader;
 
 const PAGE: usize = 4096;
@@ -95,10 +95,10 @@ fn entry(number: u64) -> Hpte {
 fn records(records: &[(u32, u16, u16)]) -> Vec<u8> {
     let mut bytes = BodyHeader::Records.to_bytes().to_vec();
     for &(index, n_valid, n_invalid) in records {
-        bytes.extend(StreamHeader(RecordHeader { index, n_valid, n_invalid }).to_bytes());
+        bytes.extend(RecordHeader { index, n_valid, n_invalid }.to_stream());
         (0..n_valid).for_each(|at| bytes.extend(entry(u64::from(index) + u64::from(at)).to_be_bytes()));
     }
-    bytes.extend(StreamHeader::END.to_bytes());
+    bytes.extend(RecordHeader::END.to_stream());
     bytes
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A host program around the library: one VM, real or modelled, and a stream in memory.
 
-use htab_model::vm::{BOLTED_ONLY, HtabFd, Vm, WRITE};
+use htab_model::vm::{HtabFd, Vm, WRITE};
 use spapr_htab::inside::error::{Access, Errno, Error};
 use spapr_htab::inside::format::hpte::Order;
 use spapr_htab::inside::host::{Clock, Nanos};
@@ -89,9 +89,8 @@ impl Host for VmHost {
     }
 
     fn open(&self, options: OpenOptions) -> Result<Box<dyn HptFd>, Errno> {
-        let bolted = if options.bolted_only { BOLTED_ONLY } else { 0 };
-        let write = if options.access == Access::Write { WRITE } else { 0 };
-        let fd = self.vm.open(bolted | write, options.start.0).map_err(Errno::new)?;
+        let flags = if options.access == Access::Write { WRITE } else { 0 };
+        let fd = self.vm.open(flags, options.start.0).map_err(Errno::new)?;
         self.open.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Counted { fd, open: Arc::clone(&self.open) }))
     }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod memory;
 pub mod migration;
 pub mod plan;
+pub mod sweeper;
 pub mod table;
 pub mod threads;
 pub mod wire;

@@ -187,10 +187,10 @@ pub fn arrive(host: &MemoryHost, saver: &Saver, mut bodies: Vec<Vec<u8>>) -> Res
         loader.load(&destination, &mut Input::new(body), 1).map_err(|error| error.to_string())?;
     }
     same(&host.dump(), &destination.dump())?;
-    if loader.report().crc.value() != saver.report().crc.value() {
+    if loader.stats().crc.value() != saver.stats().crc.value() {
         return Err("the CRCs of both sides differ".to_owned());
     }
-    Ok(loader.report().clone())
+    Ok(loader.stats().clone())
 }
 
 /// # Errors

@@ -6,7 +6,8 @@ use crate::table::{Guest, Outcome};
 use htab_model::vm::{Vm, VmFactory};
 use spapr_htab::inside::host::Nanos;
 use spapr_htab::inside::load::Loader;
-use spapr_htab::inside::save::{Progress, SaveOptions, Saver};
+use spapr_htab::inside::save::session::SaveOptions;
+use spapr_htab::inside::save::{Progress, Saver};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -93,6 +94,14 @@ impl Migration {
         self.iterate(None)
     }
 
+    /// The bytes still to come, as the library estimates them.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn pending(&self) -> Result<u64, String> {
+        self.saver.pending().map_err(|error| words(&error))
+    }
+
     /// # Errors
     /// In words.
     pub fn complete(&mut self) -> Outcome {
@@ -120,7 +129,7 @@ impl Migration {
         if open != (0, 0) {
             return Err(format!("{open:?} fds are still open"));
         }
-        let crcs = (self.saver.report().crc.value(), self.loader.report().crc.value());
+        let crcs = (self.saver.stats().crc.value(), self.loader.stats().crc.value());
         if crcs.0 != crcs.1 {
             return Err(format!("CRCs differ: {crcs:x?}"));
         }

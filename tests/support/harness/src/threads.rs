@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Threads, as the kernel knows them.
 
-use spapr_htab::inside::save::ahead::THREAD_NAME;
+use spapr_htab::inside::save::reader::THREAD_NAME;
 use std::fs;
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@
 use htab_harness::cases::{Case, cases, name};
 use htab_harness::migration::Lab;
 use htab_model::model::ModelFactory;
-use spapr_htab::inside::save::SaveOptions;
+use spapr_htab::inside::save::session::SaveOptions;
 
 #[test]
 fn every_case_passes_on_the_model() {

@@ -6,7 +6,7 @@ use crate::migration::{Lab, Migration};
 use crate::table::{Fill, Numbers, Outcome};
 use crate::threads::{readers, wait_for};
 use spapr_htab::inside::save::Progress;
-use spapr_htab::inside::save::ahead::Activity;
+use spapr_htab::inside::save::queue::Activity;
 
 pub const CASES: &[Case] = &[
     ("the_first_pass_begins_in_setup", early),
@@ -17,12 +17,12 @@ pub const CASES: &[Case] = &[
 
 /// Waits until the reader does this.
 fn until(migration: &Migration, activity: Activity) -> Outcome {
-    wait_for(|| migration.saver.queue().is_some_and(|queue| queue.activity() == activity))
+    wait_for(|| migration.saver.queue().activity() == Some(activity))
         .map_err(|why| format!("the reader is not {activity:?}: {why}"))
 }
 
 fn ready(migration: &Migration) -> usize {
-    migration.saver.queue().map_or(0, |queue| queue.bytes())
+    migration.saver.queue().bytes()
 }
 
 fn early(lab: &Lab<'_>) -> Outcome {
@@ -46,7 +46,7 @@ fn final_sweep(lab: &Lab<'_>) -> Outcome {
     check!(ready(&migration) == 0, "nothing is read while nobody iterates");
     migration.saver.vm_state(false);
     until(&migration, Activity::Parked)?;
-    check!((ready(&migration), migration.saver.pending()) == (24, 24), "the change is read");
+    check!((ready(&migration), migration.pending()?) == (24, 24), "the change is read");
     migration.complete()?;
     migration.arrive(usize::MAX)
 }
@@ -61,7 +61,7 @@ fn queue(lab: &Lab<'_>) -> Outcome {
     check!(ready(&migration) <= limit, "{} bytes of {limit}", ready(&migration));
     migration.saver.vm_state(false);
     migration.complete()?;
-    check!(migration.saver.pending() == 0, "all is sent");
+    check!(migration.pending()? == 0, "all is sent");
     migration.arrive(usize::MAX)
 }
 

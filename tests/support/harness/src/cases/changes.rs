@@ -4,12 +4,13 @@
 use super::{Case, ORDER, check};
 use crate::host::Output;
 use crate::migration::{Lab, Migration};
+use crate::sweeper::Sweeper;
 use crate::table::{Fill, Guest, Numbers, Outcome};
 use crate::wire;
 use spapr_htab::inside::format::hpte::{Hpte, Order, Slot};
 use spapr_htab::inside::lookup::write_hpte;
 use spapr_htab::inside::save::Progress;
-use spapr_htab::inside::save::source::{KernelOptions, KernelSource, Source};
+use spapr_htab::inside::save::source::KernelSource;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const CASES: &[Case] = &[
@@ -115,8 +116,8 @@ fn lost_entry(lab: &Lab<'_>) -> Outcome {
         let progress = migration.iterate_into(&mut out, Some(1_000_000_000))?;
         check!(progress == Progress::More, "the sweep found something");
         let told = wire::body(migration.bodies.last().map_or(&[], Vec::as_slice))?.len() as u64;
-        let position = migration.saver.feed().position().0;
-        stopped_in_the_middle += u32::from(told == changes && position > 0);
+        let is_in_the_middle = migration.saver.queue().pass() == 2;
+        stopped_in_the_middle += u32::from(told == changes && is_in_the_middle);
         guest.enter(5, 1234)?;
         migration.complete()?;
         migration.arrive(usize::MAX).map_err(|why| format!("{changes} changes: {why}"))?;
@@ -131,32 +132,30 @@ fn lost_entry_small_reads(lab: &Lab<'_>) -> Outcome {
     let mut guest = migration.guest(24)?;
     let order = Order::new(24).ok_or("no such order")?;
     let host = &migration.source;
-    let mut source =
-        KernelSource::open(host, order, KernelOptions::default()).map_err(|error| error.to_string())?;
+    let source = KernelSource::open(host, order).map_err(|error| error.to_string())?;
+    let mut sweeper = Sweeper::new(source);
     let mut buf = vec![0; 2048];
-    let mut read = |source: &mut KernelSource| {
-        let chunk = source.read(&mut buf, host, None).map_err(|error| error.to_string())?;
-        Ok::<_, String>((chunk, source.position().0))
+    let mut read = |sweeper: &mut Sweeper<_>| {
+        let (chunk, end) = sweeper.read(&mut buf, host, None).map_err(|error| error.to_string())?;
+        Ok::<_, String>((chunk.tally, end, sweeper.position().slot.0))
     };
-    while source.pass() == 1 {
-        read(&mut source)?;
+    while sweeper.position().pass == 1 {
+        read(&mut sweeper)?;
     }
     for n in 0..85 {
         guest.enter(500_000 + 2 * n, n)?;
     }
-    let (chunk, at) = read(&mut source)?;
-    check!(!chunk.wrapped && at == 500_169, "the read filled its buffer and stopped at {at}");
+    let (tally, end, at) = read(&mut sweeper)?;
+    check!(end.is_none() && at == 500_169, "the read filled its buffer and stopped at {at}");
     guest.enter(5, 1)?;
-    let (rest, at) = read(&mut source)?;
-    check!(rest.wrapped && rest.tally.bytes == 0 && at == 0, "a 0 to the end: {rest:?}");
-    let mut told = chunk.tally.valid;
-    // The rule: clean is a read that began at slot 0 and told nothing.
+    let (rest, end, at) = read(&mut sweeper)?;
+    check!(end.is_some() && rest.bytes == 0 && at == 0, "a 0 to the end: {rest:?}");
+    let mut reported = tally.valid;
     for _ in 0..4 {
-        let began = source.position().0;
-        let (chunk, _) = read(&mut source)?;
-        told += chunk.tally.valid;
-        if began == 0 && chunk.wrapped && chunk.tally.bytes == 0 {
-            check!(told == 86, "{told} of 86 changes were told");
+        let (tally, end, _) = read(&mut sweeper)?;
+        reported += tally.valid;
+        if end.is_some_and(|end| end.clean) {
+            check!(reported == 86, "{reported} of 86 changes were reported");
             return Ok(());
         }
     }
@@ -240,16 +239,16 @@ fn pending(lab: &Lab<'_>) -> Outcome {
     let mut guest = migration.guest(20)?;
     guest.fill(Fill::Linux, &mut Numbers(24))?;
     migration.setup()?;
-    let before = migration.saver.pending();
+    let before = migration.pending()?;
     let mut out = Output { limited: true, ..Output::default() };
     migration.iterate_into(&mut out, None)?;
-    let part = migration.saver.pending();
+    let part = migration.pending()?;
     check!(before > 0 && part > 0, "the first pass is not over: {before}, {part}");
     migration.pass()?;
     for changes in [400, 100, 10, 0] {
         churn(&mut guest, &mut Numbers(changes), changes)?;
         migration.pass()?;
-        let left = migration.saver.pending();
+        let left = migration.pending()?;
         check!(left <= changes * 24, "{left} bytes pending after a sweep that told {changes} changes");
         check!(changes == 0 || left > 0, "as much is expected as the last sweep told");
     }

@@ -81,9 +81,9 @@ fn not_lost(lab: &Lab<'_>) -> Outcome {
     guest.enter(2000, 1)?;
     guest.enter(2005, 2)?;
     look(&migration, 2000, 1)?;
-    check!(migration.saver.pending() > 0, "what was looked up is still to be sent");
+    check!(migration.pending()? > 0, "what was looked up is still to be sent");
     migration.complete()?;
-    check!(migration.saver.report().looked_up.records > 0, "the lookup's records were sent");
+    check!(migration.saver.stats().looked_up.records > 0, "the lookup's records were sent");
     migration.arrive(usize::MAX)
 }
 

@@ -9,7 +9,7 @@ mod tables;
 
 use crate::migration::Lab;
 use crate::table::Outcome;
-use spapr_htab::inside::save::SaveOptions;
+use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::source::MAX_CHUNK_BYTES;
 
 /// A claim's name and its check.

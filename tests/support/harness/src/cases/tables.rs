@@ -4,12 +4,12 @@
 use super::{Case, ORDER, check};
 use crate::host::{Output, VmHost};
 use crate::migration::{Lab, Migration};
+use crate::sweeper::Sweeper;
 use crate::table::{Fill, Numbers, Outcome};
 use crate::wire;
-use htab_model::record::V_BOLTED;
-use spapr_htab::inside::format::hpte::{Order, Slot, V_DIRTY};
+use spapr_htab::inside::format::hpte::{Order, V_DIRTY};
 use spapr_htab::inside::save::Progress;
-use spapr_htab::inside::save::source::{KernelOptions, KernelSource, Source};
+use spapr_htab::inside::save::source::KernelSource;
 use std::sync::Arc;
 
 pub const CASES: &[Case] = &[
@@ -25,8 +25,6 @@ pub const CASES: &[Case] = &[
     ("several_saves_one_after_another_each_arrive", several_saves),
     ("complete_twice_tells_nothing_twice", complete_twice),
     ("complete_alone_tells_everything", complete_alone),
-    ("bolted_only_tells_the_rest_as_invalid", bolted_only),
-    ("a_start_slot_is_checked_and_honoured", start),
     ("buffers_of_any_size_read_the_same_table", buffers),
     ("the_private_bit_never_goes_on_the_wire", private_bit),
     ("the_stream_gets_few_large_writes", few_puts),
@@ -39,7 +37,7 @@ fn at_rest(lab: &Lab<'_>, order: u32, fill: Fill) -> Outcome {
     check!(migration.pass()? == Progress::More, "the first pass cannot be the last");
     check!(migration.pass()? == Progress::Clean, "a table at rest has one pass");
     migration.complete()?;
-    check!(migration.saver.pending() == 0, "{} bytes are left", migration.saver.pending());
+    check!(migration.pending()? == 0, "{} bytes are left", migration.pending()?);
     migration.arrive(usize::MAX)
 }
 
@@ -86,7 +84,7 @@ fn no_table(lab: &Lab<'_>) -> Outcome {
     let mut migration = Migration::new(lab, ORDER)?;
     migration.source.forget();
     migration.setup()?;
-    check!(migration.saver.pending() == 0, "pending without a table");
+    check!(migration.pending()? == 0, "pending without a table");
     check!(migration.pass()? == Progress::Clean, "iterate without a table is done");
     migration.complete()?;
     check!(migration.bodies == vec![vec![0xff; 4]; 3], "each body says that there is no table");
@@ -139,56 +137,18 @@ fn complete_alone(lab: &Lab<'_>) -> Outcome {
     let mut migration = Migration::new(lab, 20)?;
     migration.guest(20)?.fill(Fill::Linux, &mut Numbers(6))?;
     migration.setup()?;
-    check!(migration.saver.pending() > 0, "nothing was sent yet");
+    check!(migration.pending()? > 0, "nothing was sent yet");
     migration.complete()?;
-    let report = migration.saver.report();
-    check!(report.stopped.tally == report.total(), "all was sent while stopped");
+    let stats = migration.saver.stats();
+    check!(stats.stopped.tally == stats.total(), "all was sent while stopped");
     migration.arrive(usize::MAX)
 }
 
-/// A source on the VM's table, and a buffer of this size.
-fn sweep(vm: &VmHost, options: KernelOptions, buffer: usize) -> Result<Vec<u8>, String> {
+/// A sweep over the VM's table by a source of its own, with a buffer of this size.
+fn sweep(vm: &VmHost, buffer: usize) -> Result<Vec<u8>, String> {
     let order = Order::new(ORDER).ok_or("no such order")?;
-    let mut source = KernelSource::open(vm, order, options).map_err(|error| error.to_string())?;
-    let mut buf = vec![0; buffer];
-    let mut stream = Vec::new();
-    loop {
-        let chunk = source.read(&mut buf, vm, None).map_err(|error| error.to_string())?;
-        let told = usize::try_from(chunk.tally.bytes).unwrap_or(usize::MAX);
-        stream.extend_from_slice(&buf[..told]);
-        if chunk.wrapped {
-            return Ok(stream);
-        }
-    }
-}
-
-fn bolted_only(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
-    migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(8))?;
-    let options = KernelOptions { bolted_only: true, ..KernelOptions::default() };
-    let told = wire::replay(&wire::records(&sweep(&migration.source, options, 4096)?)?);
-    let all = migration.source.vm.dump();
-    let bolted: Vec<_> = all.iter().filter(|(_, v, _)| v & V_BOLTED != 0).copied().collect();
-    check!(!bolted.is_empty() && bolted.len() < all.len(), "the table has both kinds");
-    check!(told == bolted, "{} told, {} bolted of {}", told.len(), bolted.len(), all.len());
-    Ok(())
-}
-
-fn start(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    guest.enter(10, 1)?;
-    guest.enter(9000, 2)?;
-    let from = |slot| KernelOptions { start: Slot(slot), ..KernelOptions::default() };
-    let told = wire::replay(&wire::records(&sweep(&migration.source, from(11), 4096)?)?);
-    check!(told.iter().map(|entry| entry.0).eq([9000]), "{told:x?}");
-    for outside in [guest.slots, guest.slots + 1, u64::MAX] {
-        let refused = sweep(&migration.source, from(outside), 4096);
-        let why = refused.err().unwrap_or_default();
-        check!(why.contains("outside the table"), "start {outside}: {why:?}");
-    }
-    check!(migration.source.open_fds() == 0, "a refused start leaves no fd");
-    Ok(())
+    let source = KernelSource::open(vm, order).map_err(|error| error.to_string())?;
+    Sweeper::new(source).sweep(&mut vec![0; buffer], vm).map_err(|error| error.to_string())
 }
 
 fn buffers(lab: &Lab<'_>) -> Outcome {
@@ -197,12 +157,12 @@ fn buffers(lab: &Lab<'_>) -> Outcome {
     migration.guest(ORDER)?.put(500, &[htab_model::record::hpte(3); 40], 0)?;
     let whole = migration.source.vm.dump();
     for buffer in [25, 26, 31, 32, 33, 40, 41, 47, 49, 100, 1023, 65_544, 1 << 20] {
-        let stream = sweep(&migration.source, KernelOptions::default(), buffer)?;
+        let stream = sweep(&migration.source, buffer)?;
         let told = wire::replay(&wire::records(&stream)?);
         check!(told == whole, "a buffer of {buffer}: {} of {} entries", told.len(), whole.len());
     }
     for buffer in [0, 1, 8, 24] {
-        let why = sweep(&migration.source, KernelOptions::default(), buffer).err().unwrap_or_default();
+        let why = sweep(&migration.source, buffer).err().unwrap_or_default();
         check!(why.contains("holds no record"), "a buffer of {buffer}: {why:?}");
     }
     Ok(())
@@ -211,7 +171,7 @@ fn buffers(lab: &Lab<'_>) -> Outcome {
 fn private_bit(lab: &Lab<'_>) -> Outcome {
     let migration = Migration::new(lab, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(10))?;
-    let stream = sweep(&migration.source, KernelOptions::default(), 4096)?;
+    let stream = sweep(&migration.source, 4096)?;
     let told = wire::replay(&wire::records(&stream)?);
     let with = told.iter().filter(|(_, v, _)| v & V_DIRTY != 0).count();
     check!(!told.is_empty() && with == 0, "{with} of {} entries carry bit 0x40", told.len());
