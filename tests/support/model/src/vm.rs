@@ -87,6 +87,15 @@ pub trait HtabFd: Send {
     /// The errno.
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, i32>;
 
+    /// `read(2)` of `count` bytes into memory that ends with `buf`: what is behind it cannot be written.
+    ///
+    /// # Errors
+    /// EFAULT when the read gets to the end of `buf`.
+    ///
+    /// # Panics
+    /// When the length of `buf` is not a multiple of 8, so that a doubleword lies across its end.
+    fn read_faulting(&mut self, buf: &mut [u8], count: usize) -> Result<usize, i32>;
+
     /// `write(2)`. The count returned may be larger than what was given: the kernel does that.
     ///
     /// # Errors

@@ -227,6 +227,30 @@ fn faults_strike_the_call_they_were_set_for() {
     assert_eq!(shapes(&mut fd, 4096), [(4, 1, 0)], "no fault moved the position");
 }
 
+#[test]
+fn a_late_fault_has_done_the_work() {
+    let (model, mut fd) = settled();
+    model.enter(5, hpte(1).0, hpte(1).1);
+    model.enter(9, hpte(1).0, hpte(1).1);
+    assert_eq!(shapes(&mut fd, 25), [(5, 1, 0)]);
+    model.fail(Op::Read, 0, Fault::Late(libc::EFAULT));
+    assert_eq!(fd.read(&mut [0; 64]), Err(libc::EFAULT));
+    assert_eq!(model.dirty_slots(), 0, "slot 9's mark is gone");
+    model.enter(7, hpte(1).0, hpte(1).1);
+    assert_eq!(shapes(&mut fd, 64), [(7, 1, 0)], "from where the one that failed began");
+
+    let mut first_pass = model.open(0, 0).expect("open");
+    model.fail(Op::Read, 0, Fault::Late(libc::EFAULT));
+    assert_eq!(first_pass.read(&mut [0; 4096]), Err(libc::EFAULT));
+    let expected = [(0, 0, 5), (5, 1, 1), (7, 1, 1), (9, 2, 16373)];
+    assert_eq!(shapes(&mut first_pass, 4096), expected, "still a first pass");
+
+    let mut write = model.open(WRITE, 0).expect("open");
+    model.fail(Op::Write, 0, Fault::Late(libc::EIO));
+    assert_eq!(write.write(&Record::new(20, &[hpte(2)], 0).to_bytes()), Err(libc::EIO));
+    assert!(model.is_modified(20));
+}
+
 /// The loss that QEMU's completion had: a change behind the position, and then a read that finds nothing.
 #[test]
 fn the_hook_changes_slots_right_before_a_read() {

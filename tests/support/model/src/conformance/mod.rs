@@ -8,6 +8,7 @@
 mod guest;
 mod opening;
 mod reading;
+mod reading_faults;
 mod sharing;
 mod table;
 mod writing;
@@ -20,8 +21,15 @@ use crate::vm::{HtabFd, Vm, VmFactory, WRITE};
 pub type Case = (&'static str, fn(&dyn VmFactory) -> Result<(), String>);
 
 /// All cases, by what they are about.
-pub const CASES: &[&[Case]] =
-    &[opening::CASES, reading::CASES, sharing::CASES, writing::CASES, writing_faults::CASES, table::CASES];
+pub const CASES: &[&[Case]] = &[
+    opening::CASES,
+    reading::CASES,
+    reading_faults::CASES,
+    sharing::CASES,
+    writing::CASES,
+    writing_faults::CASES,
+    table::CASES,
+];
 
 /// The cases that need a guest that runs, which not every host and not every emulator of one has.
 pub const GUEST_CASES: &[Case] = guest::CASES;

@@ -225,6 +225,59 @@ impl Drop for Ram {
     }
 }
 
+/// A copy of some bytes at the very end of memory that can be written.
+struct Guarded {
+    mapping: *mut u8,
+    /// The whole mapping's length, the page that cannot be accessed included, and where that page begins.
+    mapped: usize,
+    hole: usize,
+    len: usize,
+}
+
+impl Guarded {
+    fn before_a_hole(bytes: &[u8]) -> Result<Self, i32> {
+        assert_eq!(bytes.len() % 8, 0, "a doubleword lies across the end");
+        // SAFETY: sysconf only asks.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = usize::try_from(page).map_err(|_| libc::EINVAL)?;
+        let hole = bytes.len().next_multiple_of(page);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choosing touches nothing we have.
+        let mapping = unsafe { libc::mmap(std::ptr::null_mut(), hole + page, libc::PROT_NONE, flags, -1, 0) };
+        if mapping == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
+        }
+        let guarded = Guarded { mapping: mapping.cast(), mapped: hole + page, hole, len: bytes.len() };
+        if hole > 0 {
+            // SAFETY: the first pages of the mapping made above.
+            let ret = unsafe { libc::mprotect(mapping, hole, libc::PROT_READ | libc::PROT_WRITE) };
+            check(ret as libc::ssize_t)?;
+        }
+        // SAFETY: `len` bytes up to the hole can be written since the call above, and nobody else has them.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), guarded.start(), bytes.len()) };
+        Ok(guarded)
+    }
+
+    fn start(&self) -> *mut u8 {
+        // SAFETY: `len` is at most `hole`, which is within the mapping.
+        unsafe { self.mapping.add(self.hole - self.len) }
+    }
+
+    /// Into a buffer as long as the one it was made of.
+    fn copy_to(&self, buf: &mut [u8]) {
+        assert_eq!(buf.len(), self.len);
+        // SAFETY: `len` bytes up to the hole can be read, and `buf` is memory of another kind.
+        unsafe { std::ptr::copy_nonoverlapping(self.start(), buf.as_mut_ptr(), self.len) };
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `before_a_hole`, unmapped once.
+        unsafe { libc::munmap(self.mapping.cast(), self.mapped) };
+    }
+}
+
 struct KvmFd {
     fd: OwnedFd,
 }
@@ -239,6 +292,15 @@ impl HtabFd for KvmFd {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, i32> {
         // SAFETY: the kernel writes at most `len` bytes from the slice's start, within the slice.
         check(unsafe { libc::read(self.raw(), buf.as_mut_ptr().cast(), buf.len()) })
+    }
+
+    fn read_faulting(&mut self, buf: &mut [u8], count: usize) -> Result<usize, i32> {
+        let guarded = Guarded::before_a_hole(buf)?;
+        // SAFETY: the kernel writes within the mapping as far as it may be written, then finds the hole by its
+        // checked access.
+        let read = check(unsafe { libc::read(self.raw(), guarded.start().cast(), count) });
+        guarded.copy_to(buf);
+        read
     }
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, i32> {

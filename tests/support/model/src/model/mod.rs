@@ -71,6 +71,10 @@ pub enum Op {
 pub enum Fault {
     /// It does nothing and returns this errno.
     Errno(i32),
+    /// A read or a write does all its work and then returns this errno. A read has cleared the marks of what it
+    /// looked at and begins where it began when it is made again, as one whose last store is EFAULT. Other calls:
+    /// as [`Fault::Errno`].
+    Late(i32),
     /// It sees no more than this many bytes of the buffer.
     Short(usize),
 }
