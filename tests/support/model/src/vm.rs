@@ -59,6 +59,13 @@ pub trait Vm: Send + Sync {
     /// What `KVM_SET_USER_MEMORY_REGION` gives.
     fn set_ram(&self, bytes: u64) -> Result<(), i32>;
 
+    /// `KVM_GET_DIRTY_LOG` of the guest's memory, with the logging of which the first call begins. Returns how many
+    /// host pages were stored to since the last one, as far as the hardware's C bits show.
+    ///
+    /// # Errors
+    /// ENOENT when the guest has no memory ([`Vm::set_ram`]).
+    fn read_dirty_log(&self) -> Result<u64, i32>;
+
     /// Has the guest do something and returns a hypercall's result. It needs memory ([`Vm::set_ram`]) and the
     /// virtual real mode area's entries for the pages it uses, [`GUEST_CODE`] among them.
     ///

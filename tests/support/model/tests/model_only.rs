@@ -101,6 +101,52 @@ fn a_bolted_only_fd_takes_the_r_and_c_it_hides() {
     assert_eq!(model.dump(), [(10, 0x1281, 0x3012 | R_C)]);
 }
 
+/// What a save can lose that reads once after the guest has stopped and before the dirty log is read.
+#[test]
+fn delayed_c_is_a_change_after_the_stop_when_the_dirty_log_is_read() {
+    let (model, mut fd) = settled();
+    assert!(model.touch_delayed(10, R_R | R_C));
+    assert!(!model.touch_delayed(11, R_C), "an empty slot");
+    assert!(!model.is_dirty(10));
+    assert_eq!(shapes(&mut fd, 4096), [], "the sweep after the stop");
+    assert_eq!(shapes(&mut fd, 4096), [], "and another");
+    let before = model.dump();
+    assert_eq!(model.read_dirty_log(), Ok(1));
+    assert!(model.is_modified(10));
+    assert_ne!(model.dump(), before);
+    assert_eq!(read(&mut fd, 4096), [Record::new(10, &[(0x1281 | V_HVLOCK, 0x3012 | R_R | R_C)], 0)]);
+    assert_eq!(model.read_dirty_log(), Ok(0));
+}
+
+#[test]
+fn delayed_bits_wait_while_vcpus_run() {
+    let (model, mut fd) = settled();
+    model.set_vcpus_running(true);
+    model.touch_delayed(10, R_C);
+    assert_eq!(model.read_dirty_log(), Ok(0), "a later call is to pick it up");
+    assert_eq!(shapes(&mut fd, 4096), []);
+    model.set_vcpus_running(false);
+    assert_eq!(model.read_dirty_log(), Ok(1));
+    assert_eq!(shapes(&mut fd, 4096), [(10, 1, 0)]);
+}
+
+#[test]
+fn delayed_bits_come_with_an_invalidation_and_go_with_the_table() {
+    let (model, mut fd) = settled();
+    model.touch_delayed(10, R_C);
+    model.protect(10, 3);
+    assert_eq!(read(&mut fd, 4096)[0].valid, [(0x1281 | V_HVLOCK, 0x3013 | R_C)]);
+    model.enter(10, 0x1281, 0x3012);
+    model.touch_delayed(10, R_C);
+    model.enter(10, 0x1281, 0x3012);
+    model.touch_delayed(10, R_R);
+    assert_eq!(model.allocate(18), Ok(18));
+    model.enter(10, 0x1281, 0x3012);
+    assert_eq!(model.read_dirty_log(), Ok(0));
+    assert_eq!(model.dump(), [(10, 0x1281, 0x3012)]);
+    assert_eq!(Model::new(18).read_dirty_log(), Err(libc::ENOENT));
+}
+
 #[test]
 fn protecting_is_a_change() {
     let (model, mut fd) = settled();

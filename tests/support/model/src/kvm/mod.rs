@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use sys::{GetHtabFd, MemoryRegion, check};
+use sys::{DirtyLog, GetHtabFd, MemoryRegion, check};
 use vcpu::Vcpu;
 
 /// /dev/kvm.
@@ -97,6 +97,21 @@ impl KvmVm {
         Ok(KvmFd { fd })
     }
 
+    /// Makes this the guest's memory, or changes whether it is logged.
+    fn set_region(&self, ram: &Ram) -> Result<(), i32> {
+        let region = MemoryRegion {
+            slot: 0,
+            flags: if ram.logged { sys::LOG_DIRTY_PAGES } else { 0 },
+            guest_phys_addr: 0,
+            memory_size: ram.len as u64,
+            userspace_addr: ram.address as u64,
+        };
+        // SAFETY: the ioctl reads one struct kvm_userspace_memory_region, which MemoryRegion has the layout
+        // of. The memory it names stays mapped until the VM's fd is closed: the VM's `ram` is dropped after `fd`.
+        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::SET_USER_MEMORY_REGION, &raw const region) };
+        check(ret as libc::ssize_t).map(|_| ())
+    }
+
     /// As [`Vm::open`], for callers that make the system calls themselves.
     ///
     /// # Errors
@@ -139,19 +154,26 @@ impl Vm for KvmVm {
             return Err(libc::EEXIST);
         }
         let mapping = Ram::map(bytes)?;
-        let region = MemoryRegion {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: bytes,
-            userspace_addr: mapping.address as u64,
-        };
-        // SAFETY: the ioctl reads one struct kvm_userspace_memory_region, which MemoryRegion has the layout
-        // of. The memory it names stays mapped until the VM's fd is closed: `ram` is dropped after `fd`.
-        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::SET_USER_MEMORY_REGION, &raw const region) };
-        check(ret as libc::ssize_t)?;
+        self.set_region(&mapping)?;
         *ram = Some(mapping);
         Ok(())
+    }
+
+    fn read_dirty_log(&self) -> Result<u64, i32> {
+        let mut ram = self.ram.lock().unwrap_or_else(PoisonError::into_inner);
+        let ram = ram.as_mut().ok_or(libc::ENOENT)?;
+        if !ram.logged {
+            ram.logged = true;
+            self.set_region(ram)?;
+        }
+        // A bit a host page, which has 4 KiB at least.
+        let mut bitmap = vec![0_u64; (ram.len / 4096).div_ceil(64)];
+        let log = DirtyLog { slot: 0, padding: 0, bitmap: bitmap.as_mut_ptr().expose_provenance() as u64 };
+        // SAFETY: the ioctl reads one struct kvm_dirty_log, which DirtyLog has the layout of, and writes a bit for
+        // each page of the slot into `bitmap`, which is large enough for pages of any size.
+        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::GET_DIRTY_LOG, &raw const log) };
+        check(ret as libc::ssize_t)?;
+        Ok(bitmap.iter().map(|word| u64::from(word.count_ones())).sum())
     }
 
     fn guest(&self, op: GuestOp) -> Result<u64, String> {
@@ -192,6 +214,8 @@ impl Vm for KvmVm {
 struct Ram {
     address: usize,
     len: usize,
+    /// Whether the kernel logs its pages.
+    logged: bool,
 }
 
 impl Ram {
@@ -205,7 +229,7 @@ impl Ram {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
         }
-        let ram = Ram { address: address.expose_provenance(), len };
+        let ram = Ram { address: address.expose_provenance(), len, logged: false };
         // SAFETY: advice on the mapping made above, for all of its length. A kernel without transparent huge
         // pages refuses it, and needs it not.
         unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };
@@ -357,10 +381,13 @@ mod tests {
     #[test]
     fn ioctls_as_the_target_encodes_them() {
         let expected = if cfg!(target_arch = "powerpc64") {
-            [0x2000_ae01, 0xc004_aea7, 0x8020_aeaa]
+            [0x2000_ae01, 0x8010_ae42, 0xc004_aea7, 0x8020_aeaa]
         } else {
-            [0xae01, 0xc004_aea7, 0x4020_aeaa]
+            [0xae01, 0x4010_ae42, 0xc004_aea7, 0x4020_aeaa]
         };
-        assert_eq!([sys::CREATE_VM, sys::PPC_ALLOCATE_HTAB, sys::PPC_GET_HTAB_FD], expected);
+        assert_eq!(
+            [sys::CREATE_VM, sys::GET_DIRTY_LOG, sys::PPC_ALLOCATE_HTAB, sys::PPC_GET_HTAB_FD],
+            expected
+        );
     }
 }

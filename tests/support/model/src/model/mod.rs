@@ -17,7 +17,7 @@ mod htab_fd;
 mod table;
 mod vm;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use table::{Ram, Table};
@@ -146,7 +146,8 @@ impl Model {
         let order = config.order.unwrap_or(MIN_ORDER);
         assert!((MIN_ORDER..=MAX_ORDER_IN_MEMORY).contains(&order), "order {order}");
         let slots = Table::fresh_slots(order, config.stale_revmap);
-        let table = Table { slots, isa300: config.isa300, ram: None, mod_interest: 0 };
+        let table =
+            Table { slots, isa300: config.isa300, ram: None, mod_interest: 0, delayed: BTreeMap::new() };
         let state = State {
             order: config.order,
             table,
@@ -225,6 +226,23 @@ impl Model {
         let mut state = self.state();
         let i = state.slot(slot);
         state.table.touch(i, rc)
+    }
+
+    /// As [`Model::touch`], but the processor has not stored the bits in the table yet, so that no read sees them.
+    /// It does so when the entry is invalidated: by removing or protecting it, and by
+    /// [`Vm::read_dirty_log`](crate::Vm::read_dirty_log), which needs memory of any size to be set. The log invalidates
+    /// entries even after the guest has stopped, and marks those that turn out to have C (the kernel's
+    /// `kvm_test_clear_dirty_npages`: "we need to do the tlbie even if C==0 in order to pick up any delayed writeback
+    /// of C").
+    ///
+    /// POWER processors may do this; the emulated ones store C at once, so that no case can show it on them.
+    ///
+    /// # Panics
+    /// When the slot is not in the table, or for C in an entry that cannot be stored through.
+    pub fn touch_delayed(&self, slot: u64, rc: u64) -> bool {
+        let mut state = self.state();
+        let i = state.slot(slot);
+        state.table.touch_delayed(i, rc)
     }
 
     /// Whether a later-pass read would report the slot.

@@ -50,7 +50,7 @@ impl Vm for Model {
         }
         // The old table goes before the new order is even looked at: a refusal leaves the VM with a table of
         // no slots.
-        state.table.slots = Vec::new();
+        state.table.replace(Vec::new());
         state.order = Some(0);
         if !(MIN_ORDER..=MAX_ORDER).contains(&order) {
             return Err(libc::EINVAL);
@@ -58,7 +58,7 @@ impl Vm for Model {
         if order > MAX_ORDER_IN_MEMORY {
             return Err(libc::ENOMEM);
         }
-        state.table.slots = Table::fresh_slots(order, self.inner.config.stale_revmap);
+        state.table.replace(Table::fresh_slots(order, self.inner.config.stale_revmap));
         state.order = Some(order);
         Ok(order)
     }
@@ -98,6 +98,17 @@ impl Vm for Model {
         }
         state.table.ram = Some(Ram { bytes, host_page: HOST_PAGE });
         Ok(())
+    }
+
+    /// `kvm_vm_ioctl_get_dirty_log_hv`.
+    fn read_dirty_log(&self) -> Result<u64, i32> {
+        let mut state = self.state();
+        let ram = state.table.ram.ok_or(libc::ENOENT)?;
+        if state.order.is_none() {
+            return Ok(0);
+        }
+        let running = state.vcpus_running;
+        Ok(state.table.read_dirty_log(ram.host_page, running))
     }
 
     /// Each access goes through the virtual real mode area, whose entries get R and C of it; so does the
