@@ -38,7 +38,7 @@ pub const R_C: u64 = 0x80;
 /// `HPTE_GR_MODIFIED`: in the revmap's copy of the second doubleword, "changed since it was last read".
 pub const R_MODIFIED: u64 = 1 << 62;
 
-/// One record.
+/// One record, whatever the byte order it was read in.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Record {
     pub index: u32,
@@ -58,7 +58,7 @@ impl Record {
         (self.index, self.valid.len(), self.n_invalid)
     }
 
-    /// The bytes as the kernel would hand them over or take them.
+    /// The bytes as the kernel returns or takes them.
     ///
     /// # Panics
     /// With more than 65535 valid entries, which no record can hold.
@@ -73,7 +73,7 @@ impl Record {
     }
 }
 
-/// A header's bytes.
+/// A header as the kernel returns or takes it.
 pub fn header(index: u32, n_valid: u16, n_invalid: u16) -> [u8; HEADER_SIZE] {
     let mut bytes = [0; HEADER_SIZE];
     bytes[..4].copy_from_slice(&index.to_ne_bytes());
@@ -114,14 +114,14 @@ fn be64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
-/// A table as replayed from what was read of it: what a destination would hold.
+/// What a destination holds after the records it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
     pub slots: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Replay {
-    /// Applies a record as a destination does.
+    /// Stores the valid entries without the kernel's lock bit, and empties the invalid slots.
     pub fn apply(&mut self, record: &Record) {
         let mut slot = u64::from(record.index);
         for &(v, r) in &record.valid {
@@ -140,8 +140,8 @@ impl Replay {
     }
 }
 
-/// A 4 KiB entry that every kernel accepts, told apart from others by `n` and reading back as it was
-/// written on old and ISA 3.0 hardware alike (the virtual address stays within the 52 bits they share).
+/// A 4 KiB entry that every kernel accepts, another one for each `n`. It reads back as it was written on old and on
+/// ISA 3.0 hardware: the virtual address stays within the 52 bits that both have.
 pub fn hpte(n: u64) -> (u64, u64) {
     ((0x1000 + n) << 7 | V_VALID, (n & 0xff_ffff) << 12 | R_R | R_C | 0x12)
 }

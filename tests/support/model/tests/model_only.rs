@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the model does that a real VM without vCPUs cannot be brought to do (hardware R/C, running vCPUs,
-//! the guest's own changes), and what only a model has: a clock, statistics, faults, a hook.
+//! What a real VM does only with luck or on other hardware (bits stored late, a stale revmap), the methods of the model
+//! that stand for a guest, and what only a model has: a clock, statistics, faults, a hook.
 
 use htab_model::model::{Config, Costs, Fault, Model, Op};
 use htab_model::record::{R_C, R_MODIFIED, R_R, Record, V_HVLOCK, hpte, parse};
@@ -167,7 +167,7 @@ fn running_vcpus_make_writes_and_allocations_busy() {
     assert_eq!(model.allocate(18), Err(libc::EBUSY));
     assert_eq!(model.allocate(17), Err(libc::EBUSY));
     model.touch(10, R_C);
-    assert_eq!(shapes(&mut fd, 4096), [(10, 1, 0)], "reads go on");
+    assert_eq!(shapes(&mut fd, 4096), [(10, 1, 0)], "reads work");
     model.set_vcpus_running(false);
     assert_eq!(write.write(&record), Ok(24));
     assert_eq!(model.allocate(18), Ok(18));

@@ -150,7 +150,7 @@ fn replayed(records: &[Record]) -> Vec<(u64, u64, u64)> {
     replay.dump()
 }
 
-/// An entry as a read gives it, given what was written: the kernel hands out its own lock bit.
+/// An entry as a read returns it, from what was written: with the kernel's own lock bit.
 fn as_read((v, r): (u64, u64)) -> (u64, u64) {
     (v | V_HVLOCK, r)
 }

@@ -10,7 +10,6 @@ use std::os::fd::AsRawFd;
 /// A claim's name and its check.
 pub type Case = (&'static str, fn(&Kvm) -> Result<(), String>);
 
-/// All of them.
 pub const CASES: &[Case] = &[
     ("the_fd_is_close_on_exec", the_fd_is_close_on_exec),
     ("the_fd_is_read_only_or_write_only", the_fd_is_read_only_or_write_only),

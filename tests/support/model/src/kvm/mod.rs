@@ -17,7 +17,7 @@ use std::time::Instant;
 use sys::{DirtyLog, GetHtabFd, MemoryRegion, check};
 use vcpu::Vcpu;
 
-/// /dev/kvm.
+/// An open /dev/kvm, to make VMs with.
 pub struct Kvm {
     device: Arc<File>,
 }
@@ -68,9 +68,8 @@ impl VmFactory for Kvm {
     }
 }
 
-/// One VM.
+/// A VM of KVM-HV, without vCPUs until its guest first runs.
 pub struct KvmVm {
-    /// Made when the guest first does something.
     vcpu: Mutex<Option<Vcpu>>,
     fd: OwnedFd,
     device: Arc<File>,
@@ -210,7 +209,7 @@ impl Vm for KvmVm {
     }
 }
 
-/// The guest's memory.
+/// Memory of this process that is the guest's, from its address 0 up.
 struct Ram {
     address: usize,
     len: usize,
@@ -244,7 +243,7 @@ impl Ram {
 impl Drop for Ram {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `map`, unmapped once. A VM that an open HPT fd keeps alive finds the
-        // memory gone as if it had been paged out: the kernel is told through its MMU notifier.
+        // memory gone as if it had been paged out: the kernel's MMU notifier reports it.
         unsafe { libc::munmap(self.address as *mut libc::c_void, self.len) };
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Context {
 /// What a call did, for the clock and the statistics.
 #[derive(Default)]
 pub(super) struct Work {
-    /// Slots passed over: clean, or reported or made invalid.
+    /// Slots visited without an entry: skipped as clean, or reported or made invalid.
     pub(super) slots: u64,
     /// Entries copied.
     pub(super) entries: u64,

@@ -32,13 +32,13 @@ const MAX_ORDER_IN_MEMORY: u32 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     pub call_ns: u64,
-    /// Per slot passed over: clean, or reported (read) or made (write) invalid.
+    /// Per slot visited without an entry: skipped as clean, or reported (read) or made (write) invalid.
     pub slot_ns: u64,
     /// Per entry copied.
     pub entry_ns: u64,
 }
 
-/// What has been asked of the model so far.
+/// Counts of the calls made so far and of their work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub opens: u64,
@@ -49,7 +49,7 @@ pub struct Stats {
     pub write_calls: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
-    /// The slots that reads passed over or copied, and the most that one read did.
+    /// The slots that reads visited, and the most that one read did.
     pub slots_read: u64,
     pub max_slots_in_a_read: u64,
     /// Allocations made while a read was in progress on another thread.
@@ -66,7 +66,7 @@ pub enum Op {
     Allocate,
 }
 
-/// How a call fails.
+/// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It does nothing and returns this errno.
@@ -75,7 +75,7 @@ pub enum Fault {
     /// looked at and begins where it began when it is made again, as one whose last store is EFAULT. Other calls:
     /// as [`Fault::Errno`].
     Late(i32),
-    /// It sees no more than this many bytes of the buffer.
+    /// A read or a write sees no more than this many bytes of the buffer. Other calls: no fault.
     Short(usize),
 }
 

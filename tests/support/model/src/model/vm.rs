@@ -170,7 +170,6 @@ impl Model {
 
 /// `VRMA_VSID`: the segment of the virtual real mode area.
 const VRMA_VSID: u64 = 0x1ff_ffff;
-/// `H_NOT_FOUND`.
 const H_NOT_FOUND: u64 = 7_u64.wrapping_neg();
 
 struct ModelFd {
@@ -236,7 +235,7 @@ impl HtabFd for ModelFd {
     }
 
     /// The fd has no vectored write, so the kernel calls the plain one per segment and stops at the first
-    /// that fails or is not written as long as it is; the error is told only when nothing was written.
+    /// that fails or is written in part. It returns the error only when nothing was written.
     fn writev(&mut self, segments: &[&[u8]]) -> Result<usize, i32> {
         self.begin_write()?;
         if segments.len() > MAX_SEGMENTS {
