@@ -27,7 +27,7 @@ def build(*options):
 def boot(programs, seconds, command, suite=None):
     """Runs a command with these programs ("NAME=PATH") in the host: a line for each it prints, and last its status.
 
-    The host's kernel is the lab's, or that of another of Debian's suites.
+    The host's kernel is that of scripts/lab, or that of another of Debian's suites.
     """
     emulator = build(EMULATOR, "--emulator")
     folder = tempfile.mkdtemp(prefix="kvm.")

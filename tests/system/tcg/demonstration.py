@@ -5,7 +5,7 @@ import re
 
 import hpt
 import stream
-from lab import LEAST_VALID
+from fleet import LEAST_VALID
 from machine import GuestFailure, TestFailure
 
 
@@ -47,26 +47,26 @@ def lines_of(passes):
         yield name, {figure: sum(each[figure] for each in some) for figure in some[0]}
 
 
-def migrate(lab, guest, source_program, destination_program, keep=None):
+def migrate(fleet, guest, source_program, destination_program, keep=None):
     """A guest boots, works and migrates; what came out. The stream is kept in a file of that name."""
-    step(f"booting Linux {lab.guest_kernel} in a pseries machine with a hash table ({lab.accel})")
-    source = lab.boot(source_program, guest)
+    step(f"booting Linux {fleet.guest_kernel} in a pseries machine with a hash table ({fleet.accel})")
+    source = fleet.boot(source_program, guest)
     step(f"migrating it live, {source_program} to {destination_program}, while it forks, maps and writes files")
-    destination = lab.machine(destination_program, guest, incoming=True)
+    destination = fleet.machine(destination_program, guest, incoming=True)
     wire = stream.Tap(f"{keep}.tap", destination.incoming) if keep else None
     source.start_migration(wire.uri if wire else destination.incoming)
     info = source.wait_migration("completed")
     destination.wait_status("paused")
     if wire:
         wire.save(keep)
-    step(f"comparing the two tables, read {lab.tables_read}")
+    step(f"comparing the two tables, read {fleet.tables_read}")
     before = source.hpt()
     found = hpt.compare(before, destination.hpt())
     result = {
-        "kernel": lab.guest_kernel,
-        "accel": lab.accel,
+        "kernel": fleet.guest_kernel,
+        "accel": fleet.accel,
         "mmu": re.search(rb"MMU\s*:\s*(\w+)", source.console()).group(1).decode(),
-        "order": lab.order(source, before),
+        "order": fleet.order(source, before),
         "passes": [],
         "lost": len(found.lost),
         "extra": len(found.extra),

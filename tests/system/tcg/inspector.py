@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 
-from lab import REPO, output_of
+from fleet import REPO, output_of
 from machine import TestFailure
 
 GOOD, DIFFERS, BROKEN = 0, 1, 65

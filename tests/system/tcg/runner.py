@@ -4,7 +4,7 @@
 import time
 import traceback
 
-from lab import Skipped
+from fleet import Skipped
 from machine import TestFailure
 from qmp import QmpError
 
@@ -18,17 +18,17 @@ def chosen_cases(parser, cases, wanted):
     return [names[name] for name in wanted] or cases
 
 
-def run_cases(lab, all_series, chosen):
+def run_cases(fleet, all_series, chosen):
     """How many passed, failed and were skipped."""
     passed = failed = skipped = 0
     for series in all_series:
         for function in chosen:
             name = f"{series} {function.__name__}"
             begin = time.monotonic()
-            lab.begin(name)
+            fleet.begin(name)
             try:
-                function(lab, series)
-                lab.keep()
+                function(fleet, series)
+                fleet.keep()
                 passed += 1
                 print(f"ok {name} ({time.monotonic() - begin:.0f} s)", flush=True)
             except Skipped as why:
@@ -41,5 +41,5 @@ def run_cases(lab, all_series, chosen):
                 failed += 1
                 print(f"FAILED {name}: {error}", flush=True)
             finally:
-                lab.drop_all()
+                fleet.drop_all()
     return passed, failed, skipped

@@ -86,14 +86,14 @@ def as_the_kernel_tells(table):
     return {"records": records, "bytes": 8 * records + hpt.ENTRY * len(slots), "of_a_group": of_a_group}
 
 
-def migrate(lab, machine, path, seconds):
+def migrate(fleet, machine, path, seconds):
     machine.start_migration(f"exec:cat >{path}", downtime_ms=1, bandwidth=LIVE_BANDWIDTH)
     watched = watch(machine, seconds)
-    end_quickly(machine, lab.hurried_downtime_ms)
+    end_quickly(machine, fleet.hurried_downtime_ms)
     info = machine.wait_migration("completed")
     table = machine.hpt()
     if not isinstance(table, bytes):
-        table = hpt.packed(table, lab.order(machine, table))
+        table = hpt.packed(table, fleet.order(machine, table))
     found = inspector.inspect(path, "--against-table", inspector.save_table(path + ".table", table))["table"]
     stats = machine.query()
     if len(stats["save-passes"]) == MOST_PASSES:
@@ -111,10 +111,10 @@ def migrate(lab, machine, path, seconds):
     }
 
 
-def run(lab, seconds, rounds, picture=None):
+def run(fleet, seconds, rounds, picture=None):
     """The figures of each workload; the first round of the one that compiles is drawn."""
-    machine = lab.boot(lab.program(SERIES), lab.guest(memory=MEMORY))
-    path = os.path.join(lab.folder, "stream")
+    machine = fleet.boot(fleet.program(SERIES), fleet.guest(memory=MEMORY))
+    path = os.path.join(fleet.folder, "stream")
     results = {}
     for name, command in WORKLOADS.items():
         machine.type(QUIET)
@@ -122,11 +122,11 @@ def run(lab, seconds, rounds, picture=None):
         time.sleep(SETTLE)
         results[name] = []
         for number in range(rounds):
-            lab.say(f"{name}, round {number + 1} of {rounds}")
-            results[name].append(migrate(lab, machine, path, seconds))
+            fleet.say(f"{name}, round {number + 1} of {rounds}")
+            results[name].append(migrate(fleet, machine, path, seconds))
             if picture and name == DRAWN and number == 0:
                 inspector.draw(path, picture)
             os.unlink(path)
             machine.check_guest()
             machine.qmp("cont")
-    return {"guest_kernel": lab.guest_kernel, "qemu": SERIES, "seconds": seconds, "workloads": results}
+    return {"guest_kernel": fleet.guest_kernel, "qemu": SERIES, "seconds": seconds, "workloads": results}

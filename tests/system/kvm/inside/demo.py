@@ -6,21 +6,21 @@ import sys
 import tempfile
 
 from demonstration import migrate
-from host import KvmLab
+from host import KvmFleet
 from machine import TestFailure
 from qmp import QmpError
 
 
 def main():
-    lab = KvmLab(tempfile.mkdtemp(prefix="demo."))
+    fleet = KvmFleet(tempfile.mkdtemp(prefix="demo."))
     try:
-        program = lab.program(sys.argv[1])
-        result = migrate(lab, lab.guest(), program, program)
+        program = fleet.program(sys.argv[1])
+        result = migrate(fleet, fleet.guest(), program, program)
     except (TestFailure, QmpError) as error:
         print(f"demo: {error}")
         return 1
     finally:
-        lab.drop_all()
+        fleet.drop_all()
     print("@json " + json.dumps(result))
     return 0
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lab of tests/system/tcg, inside the KVM host."""
+"""The same fleet inside the KVM host."""
 
 import json
 import os
 
 import kernel
-from lab import Lab
+from fleet import Fleet
 from machine import Guest, Machine, Program, TestFailure
 
 # What a host kernel on emulated hardware does not have.
@@ -22,7 +22,7 @@ class KvmMachine(Machine):
         return 0
 
 
-class KvmLab(Lab):
+class KvmFleet(Fleet):
     machine_class = KvmMachine
     accel = "KVM-HV"
     tables_read = "from the kernel's debugfs"

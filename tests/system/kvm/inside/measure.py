@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 import workloads
-from host import KvmLab
+from host import KvmFleet
 from machine import TestFailure
 from qmp import QmpError
 
@@ -18,14 +18,14 @@ def main():
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rounds", type=int, required=True)
     arguments = parser.parse_args()
-    lab = KvmLab(tempfile.mkdtemp(prefix="measure."))
+    fleet = KvmFleet(tempfile.mkdtemp(prefix="measure."))
     try:
-        result = workloads.run(lab, arguments.seconds, arguments.rounds)
+        result = workloads.run(fleet, arguments.seconds, arguments.rounds)
     except (TestFailure, QmpError) as error:
         print(f"measure: {error}")
         return 1
     finally:
-        lab.drop_all()
+        fleet.drop_all()
     print("@json " + json.dumps({"host_kernel": os.uname().release} | result))
     return 0
 

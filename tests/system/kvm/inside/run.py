@@ -5,7 +5,7 @@ import argparse
 import sys
 import tempfile
 
-from host import KvmLab
+from host import KvmFleet
 from kvm_cases import CASES
 from runner import chosen_cases, run_cases
 
@@ -16,8 +16,8 @@ def main():
     parser.add_argument("case", nargs="*")
     arguments = parser.parse_args()
     chosen = chosen_cases(parser, CASES, arguments.case)
-    lab = KvmLab(tempfile.mkdtemp(prefix="kvm."))
-    passed, failed, skipped = run_cases(lab, arguments.series.split(","), chosen)
+    fleet = KvmFleet(tempfile.mkdtemp(prefix="kvm."))
+    passed, failed, skipped = run_cases(fleet, arguments.series.split(","), chosen)
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed else 0
 

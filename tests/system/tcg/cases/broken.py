@@ -55,21 +55,21 @@ def who_refused(machine):
     raise TestFailure(f"the destination ended without a reason: {said[-500:]!r}")
 
 
-def begin_through(lab, machine, strike=None, options=None, guest=None, rust=True, program=None, return_path=True):
+def begin_through(fleet, machine, strike=None, options=None, guest=None, rust=True, program=None, return_path=True):
     """Begins a migration through a proxy to a new process; the proxy and the destination."""
-    destination = lab.machine(program or machine.program, guest or machine.guest, incoming=True, rust=rust)
+    destination = fleet.machine(program or machine.program, guest or machine.guest, incoming=True, rust=rust)
     if strike and strike.kind == "kill" and not strike.victim:
         strike.victim = destination.process
-    proxy = Proxy(os.path.join(lab.folder, f"{destination.name}.proxy"), destination.incoming, strike)
+    proxy = Proxy(os.path.join(fleet.folder, f"{destination.name}.proxy"), destination.incoming, strike)
     states = [{"capability": "return-path", "state": return_path}]
     machine.qmp("migrate-set-capabilities", capabilities=states)
     machine.start_migration(proxy.uri, **(options or {}))
     return proxy, destination
 
 
-def passed_through(lab, machine, strike=None, options=None, **others):
+def passed_through(fleet, machine, strike=None, options=None, **others):
     """A migration through a proxy to a new process, to whatever end: (query-migrate, the proxy, the destination)."""
-    proxy, destination = begin_through(lab, machine, strike, options, **others)
+    proxy, destination = begin_through(fleet, machine, strike, options, **others)
     while (end := machine.migration())["status"] not in ("completed", "failed", "cancelled"):
         if proxy.idle() > PATIENCE and end["status"] == "device":
             machine.qmp("migrate_cancel")
@@ -99,15 +99,15 @@ def arrived(machine, destination):
     return hpt.compare(machine.hpt(), destination.hpt())
 
 
-def whole(lab, machine, **options):
+def whole(fleet, machine, **options):
     """An unharmed migration, whose destination is given up when the tables were compared; what pieces there were."""
-    end, proxy, destination = passed_through(lab, machine, **options)
+    end, proxy, destination = passed_through(fleet, machine, **options)
     if end["status"] != "completed":
         raise TestFailure(f"an unharmed migration {end['status']}: {end.get('error-desc')}; {destination.said()}")
     destination.wait_status("paused")
-    lab.check_tables(machine, destination)
-    lab.check_sums(machine, destination)
-    lab.drop(destination)
+    fleet.check_tables(machine, destination)
+    fleet.check_sums(machine, destination)
+    fleet.drop(destination)
     go_on(machine)
     return proxy.count
 
@@ -119,14 +119,14 @@ def told(counter):
 class Striker:
     """Strikes again and again at one guest's migrations, and judges each."""
 
-    def __init__(self, lab, series, seed, machine="pseries"):
-        self.lab = lab
+    def __init__(self, fleet, series, seed, machine="pseries"):
+        self.fleet = fleet
         self.random = random.Random(seed)
-        self.machine = lab.boot(lab.program(series), lab.guest(machine=machine))
+        self.machine = fleet.boot(fleet.program(series), fleet.guest(machine=machine))
         self.ends = Counter()
         self.where = Counter()
         self.missed = 0
-        plain, soon = whole(lab, self.machine), whole(lab, self.machine, options=SOON)
+        plain, soon = whole(fleet, self.machine), whole(fleet, self.machine, options=SOON)
         self.pieces = {place: (soon if place[0] == STOP else plain)[place] for place in PLACES}
         # In 7.2 a guest at work leaves no bandwidth to the table before the stop.
         self.places = [place for place in PLACES if self.pieces[place]]
@@ -145,11 +145,11 @@ class Striker:
         """One strike, at another piece of that place if the migration ends before it; what came of it."""
         for _ in range(20):
             strike = self.choose(kind, place)
-            end, proxy, destination = passed_through(self.lab, self.machine, strike, MODES[place[0]])
+            end, proxy, destination = passed_through(self.fleet, self.machine, strike, MODES[place[0]])
             if proxy.struck:
                 break
             self.missed += 1
-            self.lab.drop(destination)
+            self.fleet.drop(destination)
             go_on(self.machine)
         else:
             raise TestFailure(f"no migration got to {place}")
@@ -157,7 +157,7 @@ class Striker:
             outcome = self.judge(end, destination, proxy)
         except TestFailure as failure:
             raise TestFailure(f"{strike}: {failure}") from None
-        self.lab.drop(destination)
+        self.fleet.drop(destination)
         go_on(self.machine)
         self.ends[kind, outcome] += 1
         self.where[place] += 1
@@ -182,17 +182,17 @@ class Striker:
 
     def breathe(self):
         self.machine.wait_ticks(1)
-        whole(self.lab, self.machine)
+        whole(self.fleet, self.machine)
 
     def finish(self):
         """The guest has lived through it, and moves."""
         self.machine.wait_ticks(2)
-        self.lab.note(outcomes=told(self.ends), places=told(self.where), ended_before=self.missed, seed=SEED)
-        self.lab.migrate(self.machine, self.machine.program)
+        self.fleet.note(outcomes=told(self.ends), places=told(self.where), ended_before=self.missed, seed=SEED)
+        self.fleet.migrate(self.machine, self.machine.program)
 
 
 @case
-def walker_finds_every_piece(_lab, _series):
+def walker_finds_every_piece(_fleet, _series):
     """The proxy's eyes: a stream gives the same pieces however it is cut into reads, and those that stream.py finds."""
     ident = b"\0\0\0\3"
 
@@ -229,9 +229,9 @@ def walker_finds_every_piece(_lab, _series):
             raise TestFailure(f"in pieces of {step} the bodies end in {parts}")
 
 
-def strikes(lab, series, number):
+def strikes(fleet, series, number):
     """Half of them cuts, the others flips and insertions in turn, spread over the kinds of places."""
-    striker = Striker(lab, series, SEED, WITH_CRC)
+    striker = Striker(fleet, series, SEED, WITH_CRC)
     striker.random.shuffle(striker.places)
     for at in range(number):
         again, change = divmod(at, 2)
@@ -245,19 +245,19 @@ def strikes(lab, series, number):
 
 
 @case
-def twenty_strikes(lab, series):
+def twenty_strikes(fleet, series):
     """The stream is cut at ten places and changed at ten: each time the destination refuses, and the guest goes on."""
-    strikes(lab, series, 20)
+    strikes(fleet, series, 20)
 
 
 @case
-def four_hundred_strikes(lab, series):
+def four_hundred_strikes(fleet, series):
     """As twenty_strikes, at many more places."""
-    strikes(lab, series, 400)
+    strikes(fleet, series, 400)
 
 
-def flips_in_entries(lab, series, number, machine):
-    striker = Striker(lab, series, SEED + 2, machine)
+def flips_in_entries(fleet, series, number, machine):
+    striker = Striker(fleet, series, SEED + 2, machine)
     places = [place for place in striker.places if place[1] == ENTRIES]
     for at in range(number):
         striker.strike("flip", places[at % len(places)])
@@ -266,15 +266,15 @@ def flips_in_entries(lab, series, number, machine):
 
 
 @case
-def flips_that_no_parser_sees(lab, series):
+def flips_that_no_parser_sees(fleet, series):
     """A bit of an entry: without the CRC the migration is completed with that entry wrong, with it never."""
     number = 30
-    without = flips_in_entries(lab, series, number, "pseries")
+    without = flips_in_entries(fleet, series, number, "pseries")
     # An entry that is told again later arrives all the same.
     wrong, mended = without["flip", "that entry differs"], without["flip", "equal"]
     if wrong + mended < number or wrong < number // 2:
         raise TestFailure(f"flips in entries are seen without the CRC: then this shows nothing: {told(without)}")
-    lab.drop_each()
-    with_crc = flips_in_entries(lab, series, number, WITH_CRC)
+    fleet.drop_each()
+    with_crc = flips_in_entries(fleet, series, number, WITH_CRC)
     if with_crc != {("flip", "crc"): number}:
         raise TestFailure(f"with the CRC: {told(with_crc)}")

@@ -9,24 +9,24 @@ from machine import TestFailure
 
 
 @case
-def reboot_during(lab, series):
+def reboot_during(fleet, series):
     """The guest reboots while it is migrated: the new table, all of it, arrives."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
     ups = machine.console().count(b"MMU")
     # The firmware changes so little memory that only a very slow stream does not keep up with it.
-    destination = begin_slowly(lab, machine, patched, 1 << 20)
+    destination = begin_slowly(fleet, machine, patched, 1 << 20)
     wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
     machine.type("reboot -f")
     wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
     end_quickly(machine)
     info = machine.wait_migration("completed")
-    lab.finish(machine, destination, info)
+    fleet.finish(machine, destination, info)
 
 
-def reboot_into(lab, machine, program, mmu, append):
+def reboot_into(fleet, machine, program, mmu, append):
     """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
-    destination = begin_slowly(lab, machine, program, 1 << 20)
+    destination = begin_slowly(fleet, machine, program, 1 << 20)
     wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
     # What the firmware tells the kernel at its next start.
     machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
@@ -47,19 +47,19 @@ def reboot_into(lab, machine, program, mmu, append):
 
 
 @case
-def from_hash_to_radix(lab, series):
+def from_hash_to_radix(fleet, series):
     """The guest reboots into the other kind of MMU while it is migrated, there and back."""
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    machine = lab.boot(patched, lab.guest(cpu="POWER9", append="disable_radix"))
+    patched, unpatched = fleet.program(series), fleet.program(series, False)
+    machine = fleet.boot(patched, fleet.guest(cpu="POWER9", append="disable_radix"))
     for program, mmu, append in ((patched, "Radix", ""), (patched, "Hash", "disable_radix"), (unpatched, "Radix", "")):
-        destination, info = reboot_into(lab, machine, program, mmu, append)
+        destination, info = reboot_into(fleet, machine, program, mmu, append)
         if mmu == "Hash":
-            machine = lab.finish(machine, destination, info)
+            machine = fleet.finish(machine, destination, info)
             continue
         destination.go_on(machine)
         destination.wait_ticks(2)
-        lab.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
-        lab.drop(machine)
+        fleet.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
+        fleet.drop(machine)
         machine = destination
 
 
@@ -67,9 +67,9 @@ def resize(machine, order):
     machine.type(f"echo {order} >/sys/kernel/debug/powerpc/hpt_order; cat /sys/kernel/debug/powerpc/hpt_order")
 
 
-def resize_in_mid_migration(lab, machine, program, change):
+def resize_in_mid_migration(fleet, machine, program, change):
     """To a table so many orders larger; the destination, running, and the new order."""
-    destination = begin_slowly(lab, machine, program)
+    destination = begin_slowly(fleet, machine, program)
     wait_for(machine, "the table's size", lambda: machine.query()["save-order"])
     before = machine.query()["save-order"]
     order = before + change
@@ -77,28 +77,28 @@ def resize_in_mid_migration(lab, machine, program, change):
     wait_for(machine, "the resize", lambda: machine.query()["save-order"] == order)
     end_quickly(machine)
     info = machine.wait_migration("completed")
-    machine = lab.finish(machine, destination, info)
-    lab.note(resized=f"{before} to {order}")
+    machine = fleet.finish(machine, destination, info)
+    fleet.note(resized=f"{before} to {order}")
     return machine, order
 
 
-def resize_in_migrations(lab, guest, patched, unpatched):
+def resize_in_migrations(fleet, guest, patched, unpatched):
     """The guest makes its table larger while it is migrated, and smaller again; the order it began and ends with."""
-    machine, larger = resize_in_mid_migration(lab, lab.boot(patched, guest), patched, 1)
-    _, order = resize_in_mid_migration(lab, machine, unpatched, -1)
+    machine, larger = resize_in_mid_migration(fleet, fleet.boot(patched, guest), patched, 1)
+    _, order = resize_in_mid_migration(fleet, machine, unpatched, -1)
     if order != larger - 1:
         raise TestFailure(f"the table arrived with order {order + 1}, not {larger}")
     return order
 
 
 @case
-def resize_during(lab, series):
+def resize_during(fleet, series):
     """The guest resizes its table while it is migrated. QEMU's own code never sends the new size and fails."""
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    guest = lab.guest(machine="pseries,resize-hpt=enabled")
-    order = resize_in_migrations(lab, guest, patched, unpatched)
-    own = lab.boot(patched, guest, rust=False)
-    destination = begin_slowly(lab, own, patched, rust=False)
+    patched, unpatched = fleet.program(series), fleet.program(series, False)
+    guest = fleet.guest(machine="pseries,resize-hpt=enabled")
+    order = resize_in_migrations(fleet, guest, patched, unpatched)
+    own = fleet.boot(patched, guest, rust=False)
+    destination = begin_slowly(fleet, own, patched, rust=False)
     wait_for(own, "a second round", lambda: own.migration().get("ram", {}).get("dirty-sync-count", 0) >= 2)
     resize(own, order + 1)
     end_quickly(own)
@@ -106,16 +106,16 @@ def resize_during(lab, series):
     said = re.findall(r"htab_load\(\).*", destination.said())
     if not said:
         raise TestFailure(f"QEMU's own code failed otherwise than was seen before: {destination.said()}")
-    lab.note(own_code="off", said=said[0])
+    fleet.note(own_code="off", said=said[0])
 
 
 @case
-def pending_holds_the_stop(lab, series):
+def pending_holds_the_stop(fleet, series):
     """16 MiB/s and a downtime limit that the first pass does not fit: the stop waits until it is over."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
     machine.type("killall -STOP work")
-    destination = lab.machine(patched, machine.guest, incoming=True)
+    destination = fleet.machine(patched, machine.guest, incoming=True)
     machine.start_migration(destination.incoming, bandwidth=16 << 20, downtime_ms=10)
     info = machine.wait_migration("completed")
     stats = machine.query()
@@ -125,37 +125,37 @@ def pending_holds_the_stop(lab, series):
     if stats["save-stopped"]["bytes"] > most:
         raise TestFailure(f"more than the limit of {most} bytes was left for the stop: {stats['save-stopped']}")
     destination.wait_status("paused")
-    lab.check_tables(machine, destination)
-    lab.check_sums(machine, destination)
+    fleet.check_tables(machine, destination)
+    fleet.check_sums(machine, destination)
     destination.go_on(machine)
     destination.type("killall -CONT work")
     destination.wait_ticks(2)
-    lab.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
+    fleet.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
 
 
 @case
-def many_rounds(lab, series):
+def many_rounds(fleet, series):
     """So little bandwidth that the first pass takes many rounds, while the guest works."""
-    patched = lab.program(series)
+    patched = fleet.program(series)
     # More entries than in other cases: a round has room for some 64 KiB at least.
-    machine = lab.boot(patched, lab.guest(memory="4G"))
+    machine = fleet.boot(patched, fleet.guest(memory="4G"))
     if series == "7.2":
         # There the table waits until RAM has nothing left to send.
         machine.type("killall -STOP work")
-    destination = begin_slowly(lab, machine, patched, 2 << 20)
+    destination = begin_slowly(fleet, machine, patched, 2 << 20)
     wait_for(machine, "the end of the first pass", lambda: len(passes(machine)) >= 2)
     first = destination.query()["load-sections"]
     if first < 8:
         raise TestFailure(f"the first pass took {first} sections only")
     end_quickly(machine)
     info = machine.wait_migration("completed")
-    lab.finish(machine, destination, info, wake="killall -CONT work" if series == "7.2" else "")
-    lab.note(first_pass_sections=first)
+    fleet.finish(machine, destination, info, wake="killall -CONT work" if series == "7.2" else "")
+    fleet.note(first_pass_sections=first)
 
 
-def ready_for_postcopy(lab, machine):
+def ready_for_postcopy(fleet, machine):
     """A new process that waits for a migration's address, with the capability on both sides."""
-    destination = lab.machine(machine.program, machine.guest, defer=True)
+    destination = fleet.machine(machine.program, machine.guest, defer=True)
     for each in (machine, destination):
         each.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
     destination.qmp("migrate-incoming", uri=destination.incoming)
@@ -163,24 +163,24 @@ def ready_for_postcopy(lab, machine):
 
 
 @case
-def postcopy(lab, series):
+def postcopy(fleet, series):
     """The switchover in the first pass, and after it."""
-    postcopies(lab, lab.boot(lab.program(series), lab.guest()), series)
+    postcopies(fleet, fleet.boot(fleet.program(series), fleet.guest()), series)
 
 
-def postcopies(lab, machine, series):
+def postcopies(fleet, machine, series):
     for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
         calm = series == "7.2" and what != "setup"
         if calm:
             machine.type(CALM)
-        destination = ready_for_postcopy(lab, machine)
+        destination = ready_for_postcopy(fleet, machine)
         machine.start_migration(destination.incoming, bandwidth=CALM_RATE if calm else SLOW, downtime_ms=1)
         wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
         wait_for(machine, what, enough)
         machine.qmp("migrate-start-postcopy")
         info = machine.wait_migration("completed")
         told = len(passes(machine))
-        machine = lab.finish(machine, destination, info, wake=BUSY if calm else "")
-        lab.note(postcopy=what, passes=told)
+        machine = fleet.finish(machine, destination, info, wake=BUSY if calm else "")
+        fleet.note(postcopy=what, passes=told)
         machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])
     return machine

@@ -14,10 +14,10 @@ from machine import TestFailure
 
 
 @case
-def cancel_and_retry(lab, series):
+def cancel_and_retry(fleet, series):
     """Cancelled in the first pass and in a later one; then it goes through."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
     old = series == "7.2"
     for what, bandwidth, enough, calm, busy in (
         # So slow that each round has room for one piece of the table.
@@ -28,51 +28,51 @@ def cancel_and_retry(lab, series):
             # There the table waits until RAM has nothing left to send; then only this keeps the migration from its end.
             machine.type(calm)
             hold_the_switchover(machine, True)
-        destination = begin_slowly(lab, machine, patched, bandwidth)
+        destination = begin_slowly(fleet, machine, patched, bandwidth)
         wait_for(machine, what, enough)
         machine.qmp("migrate_cancel")
         machine.wait_migration("cancelled")
         if not enough():
             raise TestFailure(f"it was cancelled in pass {len(passes(machine))}, not in {what}")
-        lab.note(cancelled_in=what, passes=len(passes(machine)), pending=machine.query()["save-pending"])
+        fleet.note(cancelled_in=what, passes=len(passes(machine)), pending=machine.query()["save-pending"])
         if machine.query()["save-pending"]:
             raise TestFailure("bytes are pending after the end")
-        lab.drop(destination)
+        fleet.drop(destination)
         if old:
             hold_the_switchover(machine, False)
             machine.type(busy)
         machine.wait_ticks(2)
-    lab.migrate(machine, patched)
+    fleet.migrate(machine, patched)
 
 
 @case
-def destination_dies(lab, series):
+def destination_dies(fleet, series):
     """In mid-stream: the source says why and goes on, and can migrate again."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    destination = begin_slowly(lab, machine, patched)
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
+    destination = begin_slowly(fleet, machine, patched)
     wait_for(machine, "RAM", lambda: machine.migration().get("ram", {}).get("transferred", 0) > 1 << 20)
-    lab.drop(destination)
+    fleet.drop(destination)
     info = machine.wait_migration("failed")
     if not info.get("error-desc"):
         raise TestFailure("query-migrate says no reason")
     machine.wait_ticks(2)
-    lab.note(died="destination", error=info["error-desc"])
-    lab.migrate(machine, patched)
+    fleet.note(died="destination", error=info["error-desc"])
+    fleet.migrate(machine, patched)
 
 
 @case
-def full_disk(lab, series):
+def full_disk(fleet, series):
     """exec: onto a disk without room."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
     machine.start_migration("exec:cat >/dev/full")
     info = machine.wait_migration("failed")
     if not info.get("error-desc"):
         raise TestFailure("query-migrate says no reason")
     machine.wait_ticks(2)
-    lab.note(full="disk", error=info["error-desc"])
-    lab.migrate(machine, patched)
+    fleet.note(full="disk", error=info["error-desc"])
+    fleet.migrate(machine, patched)
 
 
 class Sink(threading.Thread):
@@ -105,8 +105,8 @@ class Sink(threading.Thread):
         self.server.close()
 
 
-def error_in_the_final_pass(lab, machine):
-    path = os.path.join(lab.folder, f"{machine.name}.sink")
+def error_in_the_final_pass(fleet, machine):
+    path = os.path.join(fleet.folder, f"{machine.name}.sink")
     sink = Sink(path)
     sink.start()
     # Such a limit is met after one round, in which there was no room for much of the table.
@@ -117,11 +117,11 @@ def error_in_the_final_pass(lab, machine):
 
 
 @case
-def stream_error_in_the_final_pass(lab, series):
+def stream_error_in_the_final_pass(fleet, series):
     """Fails the migration with the library's sentence and leaves the source running; QEMU's own code aborts there."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    error_in_the_final_pass(lab, machine)
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
+    error_in_the_final_pass(fleet, machine)
     info = machine.wait_migration("failed")
     told = machine.query()
     # The sink was gone when complete began; what is counted is what had been taken by then.
@@ -132,13 +132,13 @@ def stream_error_in_the_final_pass(lab, series):
         raise TestFailure(f"the library's sentence with the stream's own is wanted, not {error!r}")
     machine.wait_status("running")
     machine.wait_ticks(2)
-    lab.note(final_pass="error", error=error, told=told["save-total"]["valid"])
-    machine = lab.migrate(machine, patched)
+    fleet.note(final_pass="error", error=error, told=told["save-total"]["valid"])
+    machine = fleet.migrate(machine, patched)
 
-    own = lab.boot(patched, lab.guest(), rust=False)
-    error_in_the_final_pass(lab, own)
+    own = fleet.boot(patched, fleet.guest(), rust=False)
+    error_in_the_final_pass(fleet, own)
     deadline = time.monotonic() + 20
     while own.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     said = re.findall(r"[Aa]ssertion.*", own.said())
-    lab.note(own_code="off", ended=str(own.process.poll()), said=said[-1] if said else "")
+    fleet.note(own_code="off", ended=str(own.process.poll()), said=said[-1] if said else "")

@@ -7,7 +7,7 @@ import hpt
 import inspector
 import stream
 from cases.registry import case
-from lab import LEAST_VALID
+from fleet import LEAST_VALID
 from machine import TestFailure
 
 COUNTED = ("valid", "invalid", "records", "bytes")
@@ -76,11 +76,11 @@ def check_failing(report, path, table_path, table):
 
 
 @case
-def inspected(lab, series):
+def inspected(fleet, series):
     """Saved by the library, by QEMU's own code and with mapped RAM: counts, passes and tables agree with others'."""
-    patched = lab.program(series)
-    path, table_path = (os.path.join(lab.folder, name) for name in ("stream", "table"))
-    machine = lab.boot(patched, lab.guest())
+    patched = fleet.program(series)
+    path, table_path = (os.path.join(fleet.folder, name) for name in ("stream", "table"))
+    machine = fleet.boot(patched, fleet.guest())
     machine.start_migration(f"exec:cat >{path}")
     machine.wait_migration("completed")
     table = machine.hpt()
@@ -89,10 +89,10 @@ def inspected(lab, series):
     check_wire(report, path)
 
     # The same guest, sent by QEMU's own code.
-    other = lab.machine(patched, machine.guest, rust=False, incoming=f"exec:cat {path}")
+    other = fleet.machine(patched, machine.guest, rust=False, incoming=f"exec:cat {path}")
     other.wait_status("paused", 120)
     other.go_on(machine)
-    lab.drop(machine)
+    fleet.drop(machine)
     other.start_migration(f"exec:cat >{path}")
     other.wait_migration("completed")
     table = other.hpt()
@@ -107,5 +107,5 @@ def inspected(lab, series):
         expect("mapped", of_mapped["stream"]["ram"]["mapped"], True)
         os.unlink(mapped)
     check_failing(report, path, table_path, table)
-    lab.note(kind="inspected", program=str(patched), entries=report["table"]["contents"]["valid"])
+    fleet.note(kind="inspected", program=str(patched), entries=report["table"]["contents"]["valid"])
     os.unlink(path)

@@ -7,21 +7,21 @@ import time
 
 import hpt
 from cases.registry import case
-from lab import LEAST_VALID
+from fleet import LEAST_VALID
 from machine import TestFailure
 
 
-def restored(lab, source, destination, before, info, kind):
+def restored(fleet, source, destination, before, info, kind):
     """A guest that was stopped at `before`, its table then, goes on elsewhere."""
     found = hpt.compare(before, destination.hpt())
     if not found.same() or found.valid < LEAST_VALID:
         raise TestFailure(f"the tables differ: {found}")
-    lab.check_sums(source, destination)
+    fleet.check_sums(source, destination)
     stats = source.query()
     lost = destination.go_on(source)
-    lab.drop(source)
+    fleet.drop(source)
     destination.wait_ticks(2)
-    lab.note(
+    fleet.note(
         kind=kind,
         program=str(destination.program),
         entries=found.valid,
@@ -34,11 +34,11 @@ def restored(lab, source, destination, before, info, kind):
 
 
 @case
-def exec_and_file(lab, series):
+def exec_and_file(fleet, series):
     """To a file through exec: and back; QEMU's own analyze-migration.py reads the file."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    path = os.path.join(lab.folder, "stream")
+    patched = fleet.program(series)
+    machine = fleet.boot(patched, fleet.guest())
+    path = os.path.join(fleet.folder, "stream")
     machine.start_migration(f"exec:cat >{path}")
     info = machine.wait_migration("completed")
     before = machine.hpt()
@@ -49,18 +49,18 @@ def exec_and_file(lab, series):
     if done.returncode or "spapr/htab" not in done.stdout:
         raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
 
-    destination = lab.machine(patched, machine.guest, incoming=f"exec:cat {path}")
+    destination = fleet.machine(patched, machine.guest, incoming=f"exec:cat {path}")
     destination.wait_status("paused", 120)
-    machine = restored(lab, machine, destination, before, info, "exec")
+    machine = restored(fleet, machine, destination, before, info, "exec")
     os.unlink(path)
     if series == "7.2":
         return  # has no file:
     machine.start_migration(f"file:{path}")
     info = machine.wait_migration("completed")
     before = machine.hpt()
-    destination = lab.machine(patched, machine.guest, incoming=f"file:{path}")
+    destination = fleet.machine(patched, machine.guest, incoming=f"file:{path}")
     destination.wait_status("paused", 120)
-    restored(lab, machine, destination, before, info, "file")
+    restored(fleet, machine, destination, before, info, "file")
     os.unlink(path)
 
 
@@ -86,13 +86,13 @@ def add_image(machine, path):
 
 
 @case
-def savevm_loadvm(lab, series):
+def savevm_loadvm(fleet, series):
     """A snapshot in a qcow2, twice, loaded into another process."""
-    snapshots(lab, lab.boot(lab.program(series), lab.guest()))
+    snapshots(fleet, fleet.boot(fleet.program(series), fleet.guest()))
 
 
-def snapshots(lab, machine):
-    path = os.path.join(lab.folder, "snap.qcow2")
+def snapshots(fleet, machine):
+    path = os.path.join(fleet.folder, "snap.qcow2")
     run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
     machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
     run_job(machine, "blockdev-create", options={"driver": "qcow2", "file": "made", "size": 1 << 20})
@@ -107,9 +107,9 @@ def snapshots(lab, machine):
     stats = machine.query()
     machine.qmp("blockdev-del", node_name="snap")
 
-    destination = lab.machine(machine.program, machine.guest, extra=("-S",))
+    destination = fleet.machine(machine.program, machine.guest, extra=("-S",))
     add_image(destination, path)
     run_job(destination, "snapshot-load", tag="second", vmstate="snap", devices=["snap"])
     if len(stats["save-passes"]) < 2:
         raise TestFailure(f"{len(stats['save-passes'])} passes: iterate did not go on until nothing was found")
-    return restored(lab, machine, destination, before, {}, "savevm")
+    return restored(fleet, machine, destination, before, {}, "savevm")

@@ -21,9 +21,9 @@ def wait_for(machine, what, condition, seconds=120):
 SLOW = 24 << 20
 
 
-def begin_slowly(lab, machine, program, bandwidth=SLOW, rust=True):
+def begin_slowly(fleet, machine, program, bandwidth=SLOW, rust=True):
     """A migration that cannot end by itself: what fits the downtime limit never comes."""
-    destination = lab.machine(program, machine.guest, incoming=True, rust=rust)
+    destination = fleet.machine(program, machine.guest, incoming=True, rust=rust)
     machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
     return destination
 

@@ -18,15 +18,15 @@ def first_events(said):
 
 
 @case
-def told_to_the_user(lab, series):
+def told_to_the_user(fleet, series):
     """Trace events, the library's log among them; HMP's info spapr-htab says what QMP's x-query-spapr-htab does."""
-    patched = lab.program(series)
+    patched = fleet.program(series)
     tracing = ("-trace", "enable=spapr_htab_*")
-    machine = lab.boot(patched, lab.guest(), extra=tracing)
+    machine = fleet.boot(patched, fleet.guest(), extra=tracing)
     if series == "7.2":
         # There the table waits until RAM has nothing left to send.
         machine.type(CALM)
-    destination = lab.machine(patched, machine.guest, incoming=True, extra=tracing)
+    destination = fleet.machine(patched, machine.guest, incoming=True, extra=tracing)
     machine.start_migration(destination.incoming, bandwidth=CALM_RATE if series == "7.2" else SLOW, downtime_ms=1)
     wait_for(machine, "iterate", lambda: "save_iterate" in first_events(machine.said()))
     end_quickly(machine)
@@ -56,7 +56,7 @@ def told_to_the_user(lab, series):
     if "load" not in first_events(destination.said()):
         raise TestFailure(f"the destination's events are {first_events(destination.said())}")
 
-    off = lab.machine(patched, machine.guest, rust=False, extra=("-S",))
+    off = fleet.machine(patched, machine.guest, rust=False, extra=("-S",))
     try:
         off.query()
     except QmpError as error:

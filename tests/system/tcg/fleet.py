@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the cases share: the programs, the guest's files, a guest that is up, and a migration with all its checks."""
+"""The QEMU processes of a run, and what its cases share: programs, the guest's files, a migration with all its checks."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def output_of(command, **options):
     return done.stdout.splitlines()
 
 
-class Lab:
+class Fleet:
     machine_class = Machine
     accel = "TCG"
     tables_read = "from both processes with gdb"
