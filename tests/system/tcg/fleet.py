@@ -5,26 +5,24 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
-import sys
+import tempfile
 from dataclasses import replace
 
 import hpt
 import stream
-from machine import Guest, Machine, Program, TestFailure
+from failures import SKIP_STATUS, Skipped, TestFailure
+from machine import Guest, Machine, Program
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
-SKIP_STATUS = 77
 # No Linux guest of this size has fewer: a table that is not there must not pass for one that is equal.
 LEAST_VALID = 2000
 
 
-class Skipped(Exception):
-    """Something this machine has no way to."""
-
-
-def output_of(command, **options):
+def output_of(*command, **options):
+    """The lines that a command prints."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, **options)
     if done.returncode == SKIP_STATUS:
         raise Skipped(f"{' '.join(command)} (see above)")
@@ -33,35 +31,57 @@ def output_of(command, **options):
     return done.stdout.splitlines()
 
 
+def script(name, *arguments):
+    """The last line that one of the scripts prints."""
+    return output_of(os.path.join(REPO, "scripts", name), *arguments)[-1]
+
+
 class Fleet:
+    """Ends its processes and removes its folder at the end of a `with`."""
+
     machine_class = Machine
     accel = "TCG"
     tables_read = "from both processes with gdb"
     # What a migration that is to end now may take with the guest stopped.
     hurried_downtime_ms = 500
 
-    def __init__(self, folder, sanitizers=False):
+    def __init__(self, sanitizers=False):
         # A case has QEMU abort on purpose; its core would hold the guest's memory.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        self.folder = folder
-        self.sanitizers = sanitizers
         # A table larger than the machine's memory is refused, as it is without the sanitizer.
         os.environ["ASAN_OPTIONS"] = "allocator_may_return_null=1:max_allocation_size_mb=4096"
+        self.folder = tempfile.mkdtemp(prefix="fleet.")
+        self.keeps_folder = False
+        self.sanitizers = sanitizers
         self.programs = {}
         self.files = None
         self.machines = []
+        self.case = ""
         self.rows = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.drop_all()
+        if self.keeps_folder:
+            print(f"the consoles are in {self.folder}", flush=True)
+        else:
+            shutil.rmtree(self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
 
     def program(self, series, patched=True):
         if (series, patched) not in self.programs:
-            command = [os.path.join(REPO, "scripts", "qemu"), series] + ([] if patched else ["--unpatched"])
-            command += ["--sanitizers"] if patched and self.sanitizers else []
-            self.programs[series, patched] = Program(series, patched, output_of(command)[-1])
+            options = [] if patched else ["--unpatched"]
+            options += ["--sanitizers"] if patched and self.sanitizers else []
+            self.programs[series, patched] = Program(series, patched, script("qemu", series, *options))
         return self.programs[series, patched]
 
     def guest(self, **options):
         if not self.files:
-            self.files = output_of([os.path.join(HERE, "build-guest"), self.folder])[-2:]
+            self.files = output_of(os.path.join(HERE, "build-guest"), self.folder)[-2:]
         return Guest(kernel=self.files[0], initrd=self.files[1], **options)
 
     @property
@@ -76,9 +96,6 @@ class Fleet:
         machine = self.machine_class(*args, self.folder, **options)
         self.machines.append(machine)
         return machine
-
-    def begin(self, name):
-        """The case of that name begins."""
 
     def keep(self):
         """The case has passed, and what it leaves may serve others."""
@@ -111,12 +128,9 @@ class Fleet:
         return machine
 
     def note(self, **row):
-        """A line of the table of results."""
-        self.rows.append(row)
+        """Figures of the case, for tests/system/results."""
+        self.rows.append({"case": self.case} | row)
         print("  " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-
-    def tap(self, destination):
-        return stream.Tap(os.path.join(self.folder, f"{destination.name}.tap"), destination.incoming)
 
     def check_tables(self, source, destination, allow_r_and_c=False):
         """The two processes' tables, both held, entry by entry."""
@@ -132,7 +146,7 @@ class Fleet:
         if not (source.rust and destination.rust):
             return
         sent, got = source.query(), destination.query()
-        # The source counts from setup on, the destination from the last size that it was told.
+        # The source counts from setup on, the destination from the last size that came.
         fewer = sent["save-total"]["records"] < got["load-total"]["records"]
         if fewer or sent["save-crc32"] != got["load-crc32"]:
             raise TestFailure(f"sent and received are not the same: {json.dumps(sent)} {json.dumps(got)}")
@@ -151,7 +165,7 @@ class Fleet:
             total["valid"] + total["invalid"],
             stopped["valid"] + stopped["invalid"],
         ):
-            raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but told: {stats}")
+            raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but the library says {stats}")
 
     def finish(self, source, destination, info, watch=0, heard=None, wake=""):
         """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes.
@@ -203,17 +217,11 @@ class Fleet:
         With a tap, what the table's sections hold is counted on the wire.
         """
         destination = self.machine(program, source.guest, rust=rust, incoming=True)
-        wire = self.tap(destination) if tap else None
+        wire = stream.Tap(destination.incoming) if tap else None
         source.start_migration(wire.uri if wire else destination.incoming, **options)
         try:
             info = source.wait_migration("completed")
         except TestFailure as failure:
-            # What the destination refused, only it can tell.
+            # Only the destination can say what it refused.
             raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
         return self.finish(source, destination, info, watch, wire.sections() if wire else None)
-
-    def skip(self, why):
-        raise Skipped(why)
-
-    def say(self, text):
-        print(text, file=sys.stderr, flush=True)

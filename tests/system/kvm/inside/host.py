@@ -6,10 +6,16 @@ import os
 
 import kernel
 from fleet import Fleet
-from machine import Guest, Machine, Program, TestFailure
+from failures import TestFailure
+from machine import Guest, Machine, Program
 
 # What a host kernel on emulated hardware does not have.
 CAPABILITIES = "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"
+
+
+def print_result(result):
+    """Only a console leads out; see kvm_host.py."""
+    print("@json " + json.dumps(result), flush=True)
 
 
 class KvmMachine(Machine):
@@ -29,9 +35,8 @@ class KvmFleet(Fleet):
     # An emulated host may send less than the guest writes.
     hurried_downtime_ms = 10000
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.name = ""
+    def __init__(self):
+        super().__init__()
         self.spare = None
 
     def program(self, series, patched=True):
@@ -80,9 +85,6 @@ class KvmFleet(Fleet):
         if len(self.machines) == 1 and self.machines[0].qmp("query-status")["status"] == "running":
             self.spare = self.machines.pop()
 
-    def begin(self, name):
-        self.name = name
-
     def note(self, **row):
         super().note(**row)
-        print("@row " + json.dumps({"kernel": os.uname().release, "case": self.name} | row), flush=True)
+        print_result({"kernel": os.uname().release} | self.rows[-1])

@@ -11,7 +11,8 @@ import hpt
 from calls import READER, Tracing
 from cases import changing, failing, moving, saved
 from cases.slowly import begin_slowly, end_quickly, passes, wait_for
-from machine import GuestFailure, TestFailure
+from failures import GuestFailure, TestFailure
+from stream import Tap
 
 
 def comparing_sees_changes(fleet, series):
@@ -55,15 +56,8 @@ def two_processors(fleet, series):
 
 def to_a_file(fleet, series):
     """To a file and back."""
-    program = fleet.program(series)
-    machine = fleet.boot(program, fleet.guest())
-    path = os.path.join(fleet.folder, "stream")
-    machine.start_migration(f"exec:cat >{path}")
-    info = machine.wait_migration("completed")
-    before = machine.hpt()
-    destination = fleet.machine(program, machine.guest, incoming=f"exec:cat {path}")
-    destination.wait_status("paused", 120)
-    saved.restored(fleet, machine, destination, before, info, "exec")
+    path = fleet.path("stream")
+    saved.saved_to(fleet, fleet.boot(fleet.program(series), fleet.guest()), f"exec:cat >{path}", f"exec:cat {path}")
     os.unlink(path)
 
 
@@ -79,12 +73,12 @@ def large_table_that_never_rests(fleet, series):
         wait_for(machine, "later passes", lambda: len(passes(machine)) >= 5)
         end_quickly(machine)
         info = machine.wait_migration("completed")
-        told = machine.query()
-        if told["save-order"] != 26:
-            raise TestFailure(f"the table is of order {told['save-order']}, not 26")
-        clean = [at for at, each in enumerate(told["save-passes"][1:-1], 1) if not each["records"]]
+        stats = machine.query()
+        if stats["save-order"] != 26:
+            raise TestFailure(f"the table is of order {stats['save-order']}, not 26")
+        clean = [number for number, each in enumerate(stats["save-passes"][1:-1], 2) if not each["records"]]
         if clean:
-            raise TestFailure(f"the table was at rest in pass {clean}: {told}")
+            raise TestFailure(f"the table was at rest in pass {clean}: {stats}")
         machine = fleet.finish(machine, destination, info)
 
 
@@ -157,11 +151,11 @@ def debugger_looks_on(fleet, series):
         looks += 1
     end_quickly(machine)
     info = machine.wait_migration("completed")
-    told = machine.query()["save-looked-up"]
+    again = machine.query()["save-looked-up"]
     failed = [each for each in said if "annot access" in each or each.startswith("E") or not each]
-    fleet.note(looks=len(said), failed=len(failed), slots_told_again=told["valid"] + told["invalid"])
-    if failed or not told["records"]:
-        raise TestFailure(f"{len(failed)} of {len(said)} looks failed: {failed[:2]} {said[-2:]}; {told}")
+    fleet.note(looks=len(said), failed=len(failed), slots_sent_again=again["valid"] + again["invalid"])
+    if failed or not again["records"]:
+        raise TestFailure(f"{len(failed)} of {len(said)} looks failed: {failed[:2]} {said[-2:]}; {again}")
     fleet.finish(machine, destination, info)
 
 
@@ -172,14 +166,14 @@ def calls_counted(fleet, series):
     machine = fleet.boot(program, fleet.guest())
     for rust in (True, False, False, True):
         destination = fleet.machine(program, machine.guest, rust=rust, incoming=True)
-        wire = fleet.tap(destination)
+        wire = Tap(destination.incoming)
         with Tracing(machine, destination) as tracing:
             machine.start_migration(wire.uri)
             info = machine.wait_migration("completed")
             destination.wait_status("paused")
             reads, writes = tracing.calls()
         stopped = [call for call in reads if call.end > machine.qmp.event_time("STOP")]
-        told = [len(section.records) for section in wire.sections() if section.records]
+        records = [len(section.records) for section in wire.sections() if section.records]
         row = {
             "source": machine.kind(),
             "destination": destination.kind(),
@@ -187,8 +181,8 @@ def calls_counted(fleet, series):
             "bytes_read": sum(call.bytes for call in reads),
             "reads_stopped": len(stopped),
             "bytes_read_stopped": sum(call.bytes for call in stopped),
-            "sections": len(told),
-            "records": sum(told),
+            "sections": len(records),
+            "records": sum(records),
             "writes": len(writes),
             "bytes_written": sum(call.bytes for call in writes),
         }
@@ -199,7 +193,7 @@ def calls_counted(fleet, series):
         # A record to a segment, and as many as a call takes.
         most = -(-row["records"] // most_records)
         if rust and len(writes) > most:
-            raise TestFailure(f"{len(writes)} writes for sections of {told} records, not {most} at most")
+            raise TestFailure(f"{len(writes)} writes for sections of {records} records, not {most} at most")
         machine = fleet.finish(machine, destination, info)
 
 
@@ -226,7 +220,7 @@ def from_hash_to_radix(fleet, series):
     machine = fleet.boot(patched, fleet.guest(append=""), mmu="Radix")
     destination, info = changing.reboot_into(fleet, machine, patched, "Hash", f"{plain} disable_radix")
     fleet.finish(machine, destination, info)
-    # Not for a case that wants the guest that its options tell of.
+    # Not for a case that wants a guest of the same options: this one has rebooted into another MMU.
     fleet.drop_each()
 
 

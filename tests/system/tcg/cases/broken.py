@@ -6,7 +6,6 @@ so hears of a refusal even when it has sent everything.
 """
 
 import itertools
-import os
 import random
 import re
 import subprocess
@@ -14,9 +13,10 @@ from collections import Counter
 
 import hpt
 from cases.registry import case
-from machine import TestFailure
-from stream import END, ENTRY, FOOTER, NAME, PART, RECORD, START, sections
-from striking import CLOSING, ENTRIES, FIRST, HEADER, LATER, OPENING, OPENING_BYTES, SIZE, STOP, Proxy, Strike, Walker
+from failures import TestFailure
+from stream import CLOSING, ENTRIES, FIRST, HEADER, LATER, OPENING, SIZE, STOP  # kinds and parts
+from stream import END, ENTRY, FOOTER, NAME, OPENING_BYTES, PART, RECORD, START, Walker, sections
+from striking import Proxy, Strike
 
 SEED = 6
 WITH_CRC = "pseries,x-htab-crc=on"
@@ -60,9 +60,8 @@ def begin_through(fleet, machine, strike=None, options=None, guest=None, rust=Tr
     destination = fleet.machine(program or machine.program, guest or machine.guest, incoming=True, rust=rust)
     if strike and strike.kind == "kill" and not strike.victim:
         strike.victim = destination.process
-    proxy = Proxy(os.path.join(fleet.folder, f"{destination.name}.proxy"), destination.incoming, strike)
-    states = [{"capability": "return-path", "state": return_path}]
-    machine.qmp("migrate-set-capabilities", capabilities=states)
+    proxy = Proxy(destination.incoming, strike)
+    machine.set_capability("return-path", return_path)
     machine.start_migration(proxy.uri, **(options or {}))
     return proxy, destination
 
@@ -87,14 +86,14 @@ def go_on(machine):
 
 
 def reason(machine, end):
-    """What query-migrate says of a failure. In 7.2 the core keeps nothing of one that the return path tells it of."""
+    """What query-migrate says of a failure. In 7.2 the core keeps nothing of one that the return path reports."""
     if not end.get("error-desc") and machine.program.series != "7.2":
         raise TestFailure("query-migrate says no reason")
     return end.get("error-desc")
 
 
 def arrived(machine, destination):
-    """The destination has all, and what it has is told: both are held."""
+    """How the tables differ once the destination has all: both guests are held."""
     destination.wait_status("paused")
     return hpt.compare(machine.hpt(), destination.hpt())
 
@@ -112,7 +111,7 @@ def whole(fleet, machine, **options):
     return proxy.count
 
 
-def told(counter):
+def counted(counter):
     return ", ".join(f"{number} {' '.join(key)}" for key, number in counter.most_common())
 
 
@@ -187,13 +186,13 @@ class Striker:
     def finish(self):
         """The guest has lived through it, and moves."""
         self.machine.wait_ticks(2)
-        self.fleet.note(outcomes=told(self.ends), places=told(self.where), ended_before=self.missed, seed=SEED)
+        self.fleet.note(outcomes=counted(self.ends), places=counted(self.where), ended_before=self.missed, seed=SEED)
         self.fleet.migrate(self.machine, self.machine.program)
 
 
 @case
 def walker_finds_every_piece(_fleet, _series):
-    """The proxy's eyes: a stream gives the same pieces however it is cut into reads, and those that stream.py finds."""
+    """The eyes of proxies and taps: a stream gives the same pieces and sections however it is cut into reads."""
     ident = b"\0\0\0\3"
 
     def section(kind, body):
@@ -204,29 +203,34 @@ def walker_finds_every_piece(_fleet, _series):
             RECORD.pack(*run) + b"\x7e" * run[1] * ENTRY for run in (*runs, (0, 0, 0))
         )
 
-    ram = section(PART, b"\2" * 5000)
+    bodies = [[(0, 3, 4), (100, 200, 7)], [(200, 2, 0), (5, 2, 0)], [], [(300, 1, 1), (2, 0, 2)]]
+    # RAM, with what looks like the table's but has a slot that the table has not.
+    ram = section(PART, b"\2" * 5000) + section(PART, records((1 << 14, 1, 0)))
+    last = section(END, records(*bodies[3]))
     stream = ram + section(START, NAME + bytes(8) + (18).to_bytes(4, "big"))
-    stream += ram + section(PART, records((0, 3, 4), (100, 200, 7)))
-    stream += ram + section(PART, records((200, 2, 0), (5, 2, 0)))
-    stream += section(PART, records()) + section(END, records((300, 1, 1), (2, 0, 2))) + b"devices"
-    wanted = [(run[0] if run[1] else None) for found in sections(stream) for run in found.records]
+    stream += ram + section(PART, records(*bodies[0])) + ram + section(PART, records(*bodies[1]))
+    stream += section(PART, records(*bodies[2])) + last + b"devices"
+    runs = [run for body in bodies for run in body]
     for step in (1, 3, 7, 100, len(stream)):
         pieces = []
         walker = Walker(pieces.append)
         for at in range(0, len(stream), step):
-            passed, known = min(walker.clear, at), len(pieces)
+            clear, known = min(walker.clear, at), len(pieces)
             walker.feed(stream[at : at + step])
-            if any(piece.at < passed for piece in pieces[known:]):
-                raise TestFailure(
-                    f"in pieces of {step}: {pieces[known:]} were told of late, {passed} bytes had gone on"
-                )
+            if any(piece.at < clear for piece in pieces[known:]):
+                raise TestFailure(f"in pieces of {step}: {pieces[known:]} were met late, {clear} bytes were clear")
         headers = [piece for piece in pieces if piece.kind == HEADER]
         slots = [piece.slot for piece in pieces if piece.kind == ENTRIES]
-        if len(headers) != len(wanted) or slots != [slot for slot in wanted if slot is not None]:
+        if len(headers) != len(runs) or slots != [index for index, valid, _ in runs if valid]:
             raise TestFailure(f"in pieces of {step}: {pieces}")
         parts = Counter(piece.part for piece in pieces if piece.kind == CLOSING)
         if parts != {FIRST: 1, LATER: 2, STOP: 1}:
             raise TestFailure(f"in pieces of {step} the bodies end in {parts}")
+        found = [[record[:3] for record in section.records] for section in walker.sections]
+        if found != bodies or [section.last for section in walker.sections] != [False, False, False, True]:
+            raise TestFailure(f"in pieces of {step} the sections are {walker.sections}")
+    if len(sections(stream.replace(last, last[:-1] + b"?"))) != len(bodies) - 1:
+        raise TestFailure("a body without its footer counts")
 
 
 def strikes(fleet, series, number):
@@ -270,11 +274,11 @@ def flips_that_no_parser_sees(fleet, series):
     """A bit of an entry: without the CRC the migration is completed with that entry wrong, with it never."""
     number = 30
     without = flips_in_entries(fleet, series, number, "pseries")
-    # An entry that is told again later arrives all the same.
+    # An entry that is sent again later arrives all the same.
     wrong, mended = without["flip", "that entry differs"], without["flip", "equal"]
     if wrong + mended < number or wrong < number // 2:
-        raise TestFailure(f"flips in entries are seen without the CRC: then this shows nothing: {told(without)}")
+        raise TestFailure(f"flips in entries are seen without the CRC: then this shows nothing: {counted(without)}")
     fleet.drop_each()
     with_crc = flips_in_entries(fleet, series, number, WITH_CRC)
     if with_crc != {("flip", "crc"): number}:
-        raise TestFailure(f"with the CRC: {told(with_crc)}")
+        raise TestFailure(f"with the CRC: {counted(with_crc)}")

@@ -4,8 +4,8 @@
 import re
 
 from cases.registry import case
-from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, wait_for
-from machine import TestFailure
+from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, ready_for, wait_for
+from failures import TestFailure
 
 
 @case
@@ -28,7 +28,7 @@ def reboot_into(fleet, machine, program, mmu, append):
     """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
     destination = begin_slowly(fleet, machine, program, 1 << 20)
     wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-    # What the firmware tells the kernel at its next start.
+    # What the firmware hands to the kernel at its next start.
     machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
     ups = machine.console().count(b"MMU")
     machine.type("reboot -f")
@@ -153,15 +153,6 @@ def many_rounds(fleet, series):
     fleet.note(first_pass_sections=first)
 
 
-def ready_for_postcopy(fleet, machine):
-    """A new process that waits for a migration's address, with the capability on both sides."""
-    destination = fleet.machine(machine.program, machine.guest, defer=True)
-    for each in (machine, destination):
-        each.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
-    destination.qmp("migrate-incoming", uri=destination.incoming)
-    return destination
-
-
 @case
 def postcopy(fleet, series):
     """The switchover in the first pass, and after it."""
@@ -173,14 +164,14 @@ def postcopies(fleet, machine, series):
         calm = series == "7.2" and what != "setup"
         if calm:
             machine.type(CALM)
-        destination = ready_for_postcopy(fleet, machine)
+        destination = ready_for(fleet, machine, "postcopy-ram")
         machine.start_migration(destination.incoming, bandwidth=CALM_RATE if calm else SLOW, downtime_ms=1)
         wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
         wait_for(machine, what, enough)
         machine.qmp("migrate-start-postcopy")
         info = machine.wait_migration("completed")
-        told = len(passes(machine))
+        number = len(passes(machine))
         machine = fleet.finish(machine, destination, info, wake=BUSY if calm else "")
-        fleet.note(postcopy=what, passes=told)
-        machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])
+        fleet.note(postcopy=what, passes=number)
+        machine.set_capability("postcopy-ram", False)
     return machine

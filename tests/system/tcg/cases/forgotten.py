@@ -2,7 +2,7 @@
 """What loaded.py makes up for: that it is QEMU's own, and still there."""
 
 from cases.registry import case
-from machine import GuestFailure, TestFailure
+from failures import GuestFailure, TestFailure
 
 TIMER, STARTED = "the decrementer's timer", "that a processor was started"
 FORGOTTEN = {"7.2": {TIMER}, "10.0": {STARTED}, "10.2": set()}

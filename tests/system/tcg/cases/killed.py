@@ -7,10 +7,11 @@ import signal
 import loaded
 from cases.broken import MODES, begin_through, go_on, passed_through, reason, who_refused, whole
 from cases.registry import case
-from machine import TestFailure
-from striking import ENTRIES, FIRST, LATER, OPENING, SIZE, STOP, Strike
+from failures import TestFailure
+from stream import ENTRIES, FIRST, LATER, OPENING, SIZE, STOP
+from striking import Strike
 
-# Killed when this piece comes, and once more after both sides have told that they are done.
+# Killed when this piece comes, and once more after both sides are done.
 PHASES = ((SIZE, OPENING), (FIRST, ENTRIES), (LATER, ENTRIES), (STOP, ENTRIES))
 AFTER = "after the end"
 
@@ -65,7 +66,7 @@ def source_killed(fleet, series):
     patched = fleet.program(series)
     guest = fleet.guest()
     machine = fleet.boot(patched, guest)
-    path = os.path.join(fleet.folder, "killed")
+    path = fleet.path("killed")
     # At rest, so that 7.2 loses none of its RAM.
     machine.qmp("stop")
     machine.start_migration(f"exec:cat >{path}")

@@ -3,8 +3,8 @@
 
 import hpt
 from cases.registry import case
-from cases.slowly import CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, hold_the_switchover, passes, wait_for
-from machine import TestFailure
+from cases.slowly import CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, ready_for, wait_for
+from failures import Skipped, TestFailure
 
 
 @case
@@ -44,7 +44,7 @@ def patched_and_unpatched(fleet, series):
 
 @case
 def four_processors(fleet, series):
-    """-smp 4 with a thread for each, all of which fork. The guest's watchdog tells of one that stands, but late."""
+    """-smp 4 with a thread for each, all of which fork. The guest's watchdog reports one that stands, but late."""
     fleet.migrate(fleet.boot(fleet.program(series), fleet.guest(smp=4)), fleet.program(series), watch=30)
 
 
@@ -62,18 +62,14 @@ def multifd(fleet, series):
     """RAM through channels of its own; the table stays in the main one."""
     patched = fleet.program(series)
     machine = fleet.boot(patched, fleet.guest())
-    capabilities = [{"capability": "multifd", "state": True}]
-    destination = fleet.machine(patched, machine.guest, defer=True)
-    for each in (machine, destination):
-        each.qmp("migrate-set-capabilities", capabilities=capabilities)
-    destination.qmp("migrate-incoming", uri=destination.incoming)
+    destination = ready_for(fleet, machine, "multifd")
     machine.start_migration(destination.incoming)
     fleet.finish(machine, destination, machine.wait_migration("completed"))
 
 
 @case
 def power9(fleet, series):
-    """A POWER9 guest that was told not to use radix."""
+    """A POWER9 guest that is not to use radix."""
     patched = fleet.program(series)
     machine = fleet.boot(patched, fleet.guest(cpu="POWER9", append="disable_radix"))
     fleet.migrate(machine, patched)
@@ -107,7 +103,7 @@ def radix(fleet, series):
 
 @case
 def own_code_compared(fleet, series):
-    """x-rust-htab=off is QEMU's own code: the same program, compared with itself. Lost R and C are told, not judged."""
+    """x-rust-htab=off is QEMU's own code: the same program, compared with itself. Lost R and C are noted, not judged."""
     patched = fleet.program(series)
     machine = fleet.boot(patched, fleet.guest(), rust=False)
     for rust in (False, False, True, True):
@@ -123,7 +119,7 @@ def r_and_c(fleet, series):
     patched = fleet.program(series)
     for rust in (True, False):
         machine = fleet.boot(patched, fleet.guest(), rust=rust)
-        hold_the_switchover(machine, True)
+        machine.set_capability("pause-before-switchover")
         if series == "7.2":
             machine.type(CALM)
         destination = begin_slowly(fleet, machine, patched, CALM_RATE if series == "7.2" else SLOW, rust=rust)
@@ -156,7 +152,7 @@ def across_versions(fleet, series):
     own code for the table, too.
     """
     if series != "7.2":
-        fleet.skip("runs once, with 7.2")
+        raise Skipped("runs once, with 7.2")
     machine = fleet.boot(fleet.program("7.2"), fleet.guest(machine="pseries-7.2"))
     for there in ("10.0", "10.2", "10.0"):
         machine = fleet.migrate(machine, fleet.program(there), tap=True)

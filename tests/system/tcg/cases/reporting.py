@@ -8,7 +8,8 @@ import subprocess
 
 import hpt
 from cases.registry import case
-from machine import Machine, TestFailure
+from failures import TestFailure
+from machine import Machine
 from runner import run_cases
 
 # A program in QEMU's place, the fault named by its argument. Whether that ends it is left to the sanitizers.
@@ -78,7 +79,7 @@ def expect_failure(fleet, function, wanted):
 @case
 def a_report_fails_the_case(fleet, series):
     """A case that nothing else is wrong with, its QEMU there until the end or not; of a QEMU under ASan, too."""
-    program = os.path.join(fleet.folder, "faulty")
+    program = fleet.path("faulty")
     flags = ["-x", "c", "-g", "-fsanitize=address,undefined", "-o", program, "-"]
     subprocess.run(["gcc", *flags], input=FAULTY, text=True, check=True)
 

@@ -8,7 +8,7 @@ import time
 import hpt
 from cases.registry import case
 from fleet import LEAST_VALID
-from machine import TestFailure
+from failures import TestFailure
 
 
 def restored(fleet, source, destination, before, info, kind):
@@ -33,35 +33,36 @@ def restored(fleet, source, destination, before, info, kind):
     return destination
 
 
+def saved_to(fleet, machine, there, back, look=lambda: None):
+    """A guest is saved to one address and goes on from another; the file is looked at before."""
+    machine.start_migration(there)
+    info = machine.wait_migration("completed")
+    before = machine.hpt()
+    look()
+    destination = fleet.machine(machine.program, machine.guest, incoming=back)
+    destination.wait_status("paused", 120)
+    return restored(fleet, machine, destination, before, info, there.partition(":")[0])
+
+
 @case
 def exec_and_file(fleet, series):
     """To a file through exec: and back; QEMU's own analyze-migration.py reads the file."""
     patched = fleet.program(series)
+    path = fleet.path("stream")
+
+    def analyze():
+        script = os.path.join(patched.path.split("/programs/")[0], "scripts", "analyze-migration.py")
+        done = subprocess.run(["python3", script, "-f", path], capture_output=True, text=True, check=False)
+        if done.returncode or "spapr/htab" not in done.stdout:
+            raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
+
     machine = fleet.boot(patched, fleet.guest())
-    path = os.path.join(fleet.folder, "stream")
-    machine.start_migration(f"exec:cat >{path}")
-    info = machine.wait_migration("completed")
-    before = machine.hpt()
-
-    tree = patched.path.split("/programs/")[0]
-    script = os.path.join(tree, "scripts", "analyze-migration.py")
-    done = subprocess.run(["python3", script, "-f", path], capture_output=True, text=True, check=False)
-    if done.returncode or "spapr/htab" not in done.stdout:
-        raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
-
-    destination = fleet.machine(patched, machine.guest, incoming=f"exec:cat {path}")
-    destination.wait_status("paused", 120)
-    machine = restored(fleet, machine, destination, before, info, "exec")
+    machine = saved_to(fleet, machine, f"exec:cat >{path}", f"exec:cat {path}", analyze)
     os.unlink(path)
-    if series == "7.2":
-        return  # has no file:
-    machine.start_migration(f"file:{path}")
-    info = machine.wait_migration("completed")
-    before = machine.hpt()
-    destination = fleet.machine(patched, machine.guest, incoming=f"file:{path}")
-    destination.wait_status("paused", 120)
-    restored(fleet, machine, destination, before, info, "file")
-    os.unlink(path)
+    # 7.2 has no file:
+    if series != "7.2":
+        saved_to(fleet, machine, f"file:{path}", f"file:{path}")
+        os.unlink(path)
 
 
 def run_job(machine, command, **arguments):
@@ -92,7 +93,7 @@ def savevm_loadvm(fleet, series):
 
 
 def snapshots(fleet, machine):
-    path = os.path.join(fleet.folder, "snap.qcow2")
+    path = fleet.path("snap.qcow2")
     run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
     machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
     run_job(machine, "blockdev-create", options={"driver": "qcow2", "file": "made", "size": 1 << 20})

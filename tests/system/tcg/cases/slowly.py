@@ -3,7 +3,7 @@
 
 import time
 
-from machine import TestFailure
+from failures import TestFailure
 
 
 def wait_for(machine, what, condition, seconds=120):
@@ -28,17 +28,20 @@ def begin_slowly(fleet, machine, program, bandwidth=SLOW, rust=True):
     return destination
 
 
+def ready_for(fleet, machine, capability):
+    """A new process that waits for a migration, with the capability on both sides."""
+    destination = fleet.machine(machine.program, machine.guest, defer=True)
+    machine.set_capability(capability)
+    destination.set_capability(capability)
+    destination.qmp("migrate-incoming", uri=destination.incoming)
+    return destination
+
+
 # In 7.2 the table waits until RAM has nothing left to send. With nothing to send at all the migration would end: this
 # guest goes on changing a few pages, which do not fit 1 ms at CALM_RATE.
 CALM_RATE = 4 << 20
 CALM = "killall -STOP work; i=0; while :; do i=$((i + 1)); done &"
 BUSY = "kill $!; killall -CONT work"
-
-
-def hold_the_switchover(machine, hold):
-    """Migrations from here are to wait for a word before their end, with the guest stopped."""
-    states = [{"capability": "pause-before-switchover", "state": hold}]
-    machine.qmp("migrate-set-capabilities", capabilities=states)
 
 
 def passes(machine):

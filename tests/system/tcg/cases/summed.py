@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """x-htab-crc: the source's count and CRC of the table's records go along, and the destination compares."""
 
-import os
 import re
 from dataclasses import replace
 
-import stream
 from cases.broken import SOON, WITH_CRC, arrived, go_on, passed_through, who_refused
-from cases.changing import postcopies, ready_for_postcopy, resize_in_mid_migration
+from cases.changing import postcopies, resize_in_mid_migration
 from cases.moving import move_radix
 from cases.registry import case
 from cases.saved import snapshots
-from cases.slowly import SLOW, wait_for
-from machine import TestFailure
-from striking import ENTRIES, FIRST, OPENING, SIZE, STOP, Proxy, Strike
+from cases.slowly import SLOW, ready_for, wait_for
+from failures import TestFailure
+from stream import ENTRIES, FIRST, OPENING, SIZE, STOP, Tap
+from striking import Proxy, Strike
 
 # Its type, the length of its name, its name.
 SUBSECTION = b"\x05\x0espapr_htab_crc"
@@ -24,14 +23,13 @@ FLIP = Strike((STOP, ENTRIES), 0, 0.9, "flip", b"\x10")
 def accepted(fleet, machine, guest, sent):
     """A migration with the property as it is on either side, and whether the subsection was sent."""
     destination = fleet.machine(machine.program, guest, incoming=True)
-    wire = stream.Tap(os.path.join(fleet.folder, f"{destination.name}.tap"), destination.incoming)
+    wire = Tap(destination.incoming)
     machine.start_migration(wire.uri)
     machine.wait_migration("completed")
     found = arrived(machine, destination)
     if not found.same():
         raise TestFailure(f"the tables differ: {found}")
-    wire.sections()
-    if (SUBSECTION in wire.data) != sent:
+    if (SUBSECTION in wire.end()) != sent:
         raise TestFailure(f"the subsection was {'not ' if sent else ''}sent")
     fleet.drop(destination)
     go_on(machine)
@@ -118,11 +116,11 @@ def crc_in_postcopy(fleet, series):
     """A flip is found before the guest runs on the destination. Only 10.2 lets the source go on after that."""
     patched = fleet.program(series)
     machine = fleet.boot(patched, fleet.guest(machine=WITH_CRC))
-    destination = ready_for_postcopy(fleet, machine)
+    destination = ready_for(fleet, machine, "postcopy-ram")
     # In 7.2 a guest at work leaves no bandwidth to the table before the stop.
     strike = replace(FLIP, place=(STOP if series == "7.2" else FIRST, ENTRIES))
-    proxy = Proxy(os.path.join(fleet.folder, f"{destination.name}.proxy"), destination.incoming, strike)
-    machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": True}])
+    proxy = Proxy(destination.incoming, strike)
+    machine.set_capability("return-path")
     machine.start_migration(proxy.uri, bandwidth=SLOW, downtime_ms=1)
     wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
     machine.qmp("migrate-start-postcopy")
