@@ -11,7 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[1:1] = [os.path.join(HERE, "..", "tcg"), os.path.join(HERE, "inside")]
 
 # pylint: disable=wrong-import-position
-from fleet import REPO, output_of, script  # noqa: E402
+from fleet import REPO, SYSTEM, output_of, script  # noqa: E402
 
 EMULATOR = "10.0"
 
@@ -29,7 +29,7 @@ def boot(programs, seconds, task, suite=None, **options):
     """
     environment = os.environ | {"SPAPR_HTAB_EMULATOR": script("qemu", EMULATOR, "--emulator")}
     with tempfile.TemporaryDirectory(prefix="kvm.") as folder:
-        root = output_of(os.path.join(HERE, "build-host"), folder, *programs)[-1]
+        root = output_of(os.path.join(SYSTEM, "images"), "host", folder, *programs)[-1]
         command = [os.path.join(REPO, "scripts", "lab"), "boot", "--root", root, "--smp", "2", "--mem", "4G"]
         command += ["--time", str(seconds)] + (["--kernel", script("lab", "kernel-of", suite)] if suite else [])
         command += [os.path.join(HERE, "inside", "start.sh"), task, json.dumps(options)]

@@ -15,8 +15,8 @@ import stream
 from failures import SKIP_STATUS, Skipped, TestFailure
 from machine import Guest, Machine, Program
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+SYSTEM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPO = os.path.dirname(os.path.dirname(SYSTEM))
 # No Linux guest of this size has fewer: a table that is not there must not pass for one that is equal.
 LEAST_VALID = 2000
 
@@ -81,7 +81,7 @@ class Fleet:
 
     def guest(self, **options):
         if not self.files:
-            self.files = output_of(os.path.join(HERE, "build-guest"), self.folder)[-2:]
+            self.files = output_of(os.path.join(SYSTEM, "images"), "guest", self.folder)[-2:]
         return Guest(kernel=self.files[0], initrd=self.files[1], **options)
 
     @property
