@@ -24,7 +24,7 @@ die() {
 	exit "$status"
 }
 
-# One fixed first word, so that a run's record can tell "not tried" from "tried and failed".
+# One fixed first word, so that a run's record can separate "not tried" from "tried and failed".
 skip() {
 	printf 'SKIPPED: %s\n' "$*" >&2
 	exit "$SKIP_STATUS"

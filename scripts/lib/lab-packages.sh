@@ -202,7 +202,7 @@ lab_prepare() {
 	say "reading the package lists for ppc64el"
 	# One suite of several may be out of step on its mirror; what counts is whether the packages are found below.
 	lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
-		say "apt could not read every list (see $cache/apt-update.log); going on with those it could."
+		say "apt could not read every list (see $cache/apt-update.log); those it could read serve."
 	prepare_kernel
 	prepare_busybox
 	prepare_rust

@@ -71,7 +71,7 @@ fetch_qemu_source() {
 		if qemu_apt apt-get -q update >"$cache/apt-update.log" 2>&1; then
 			touch "$lists"
 		else
-			say "apt could not read every list (see $cache/apt-update.log); going on with those it could."
+			say "apt could not read every list (see $cache/apt-update.log); those it could read serve."
 		fi
 	fi
 	version=$(qemu_versions)

@@ -208,7 +208,7 @@ def resize_during(fleet, series):
 def from_hash_to_radix(fleet, series):
     """The guest reboots into the other kind of MMU while it is migrated.
 
-    What had to go on with radix is not judged, see there; so it is another guest that reboots from radix to hash.
+    What runs on with radix is not judged (see the case there), so another guest reboots from radix to hash.
     """
     patched = fleet.program(series)
     plain = "printk.time=0"
