@@ -45,3 +45,12 @@ as_root() {
 		return 1
 	fi
 }
+
+# take_turns NAME: one at a time from here on, until it is called again; without a NAME the others' turn begins.
+take_turns() {
+	[[ -z ${turn:-} ]] || exec {turn}>&-
+	turn=""
+	[[ $# -gt 0 ]] || return 0
+	exec {turn}>"$1.lock"
+	flock "$turn"
+}

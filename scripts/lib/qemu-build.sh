@@ -47,13 +47,6 @@ quietly() {
 	}
 }
 
-# take_turns NAME: one at a time from here on, until it is called again.
-take_turns() {
-	[[ -z ${turn:-} ]] || exec {turn}>&-
-	exec {turn}>"$1.lock"
-	flock "$turn"
-}
-
 # A newer meson than Debian 12's, in an environment of its own.
 need_meson() {
 	venv=$cache/venv
