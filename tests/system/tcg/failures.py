@@ -2,6 +2,7 @@
 """The ways in which a run, a case or a command does not succeed."""
 
 import sys
+import time
 
 # The status that scripts/test takes as "this could not be tried here".
 SKIP_STATUS = 77
@@ -22,6 +23,16 @@ class GuestFailure(TestFailure):
 
 class QmpError(TestFailure):
     """QEMU answered with an error, or is gone."""
+
+
+def wait_until(condition, seconds, complaint, pause=0.02):
+    """Waits for something to be true and returns it, or fails with what `complaint` says then."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TestFailure(f"{complaint()} within {seconds} s")
+        time.sleep(pause)
+    return found
 
 
 def status_of(main):

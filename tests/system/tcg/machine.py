@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import hpt
 import loaded
-from failures import GuestFailure, QmpError, TestFailure
+from failures import GuestFailure, QmpError, TestFailure, wait_until
 from qmp import Qmp
 
 TICK = re.compile(rb"tick (\d+) forks (\d+) checks (\d+) bad (\d+)")
@@ -116,12 +116,11 @@ class Machine:
         return tuple(int(number) for number in found[-1]) if found else (0, 0, 0, 0)
 
     def wait_console(self, pattern, seconds=120):
-        deadline = time.monotonic() + seconds
-        while not re.search(pattern, self.console()):
+        def seen():
             self.check_alive()
-            if time.monotonic() > deadline:
-                raise TestFailure(f"{self.name}: no {pattern!r} within {seconds} s: {self.console()[-300:]!r}")
-            time.sleep(0.05)
+            return re.search(pattern, self.console())
+
+        wait_until(seen, seconds, lambda: f"{self.name}: no {pattern!r}: {self.console()[-300:]!r}", 0.05)
 
     def check_alive(self):
         if self.process.poll() is not None:
@@ -211,23 +210,22 @@ class Machine:
 
     def wait_migration(self, *states, seconds=180):
         """Waits for one of the states; returns what query-migrate says then."""
-        deadline = time.monotonic() + seconds
-        while True:
-            info = self.migration()
-            if info.get("status") in states:
-                return info
-            if info.get("status") in ("completed", "failed", "cancelled"):
-                raise TestFailure(f"the migration ended as {info['status']}: {info.get('error-desc')}")
-            if time.monotonic() > deadline:
-                raise TestFailure(f"the migration is not {states} within {seconds} s: {info}")
-            time.sleep(0.01)
+
+        def info():
+            found = self.migration()
+            if found.get("status") in states:
+                return found
+            if found.get("status") in ("completed", "failed", "cancelled"):
+                raise TestFailure(f"the migration ended as {found['status']}: {found.get('error-desc')}")
+            return None
+
+        return wait_until(info, seconds, lambda: f"the migration is not {states}: {self.migration()}", 0.01)
 
     def wait_status(self, status, seconds=60):
-        deadline = time.monotonic() + seconds
-        while self.qmp("query-status")["status"] != status:
-            if time.monotonic() > deadline:
-                raise TestFailure(f"{self.name} is {self.qmp('query-status')}, not {status}")
-            time.sleep(0.02)
+        def complaint():
+            return f"{self.name} is {self.qmp('query-status')}, not {status}"
+
+        wait_until(lambda: self.qmp("query-status")["status"] == status, seconds, complaint)
 
     def stop(self):
         if self.process.poll() is None:

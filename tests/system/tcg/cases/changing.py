@@ -4,8 +4,16 @@
 import re
 
 from cases.registry import case
-from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, ready_for, wait_for
+from cases.slowly import BUSY, SLOW, begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
 from failures import TestFailure
+
+
+def reboot(machine):
+    """In the middle of a migration."""
+    machine.wait_migration("active")
+    ups = machine.console().count(b"MMU")
+    machine.type("reboot -f")
+    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
 
 
 @case
@@ -13,12 +21,9 @@ def reboot_during(fleet, series):
     """The guest reboots while it is migrated: the new table, all of it, arrives."""
     patched = fleet.program(series)
     machine = fleet.boot(patched, fleet.guest())
-    ups = machine.console().count(b"MMU")
     # The firmware changes so little memory that only a very slow stream does not keep up with it.
     destination = begin_slowly(fleet, machine, patched, 1 << 20)
-    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-    machine.type("reboot -f")
-    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+    reboot(machine)
     end_quickly(machine)
     info = machine.wait_migration("completed")
     fleet.finish(machine, destination, info)
@@ -27,12 +32,9 @@ def reboot_during(fleet, series):
 def reboot_into(fleet, machine, program, mmu, append):
     """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
     destination = begin_slowly(fleet, machine, program, 1 << 20)
-    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
     # What the firmware hands to the kernel at its next start.
     machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
-    ups = machine.console().count(b"MMU")
-    machine.type("reboot -f")
-    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+    reboot(machine)
     machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
     if mmu == "Hash":
         # The size of a table that the destination has not heard of at the stop cannot be sent: the migration would fail.
@@ -99,7 +101,7 @@ def resize_during(fleet, series):
     order = resize_in_migrations(fleet, guest, patched, unpatched)
     own = fleet.boot(patched, guest, rust=False)
     destination = begin_slowly(fleet, own, patched, rust=False)
-    wait_for(own, "a second round", lambda: own.migration().get("ram", {}).get("dirty-sync-count", 0) >= 2)
+    wait_for_round(own, 2)
     resize(own, order + 1)
     end_quickly(own)
     own.wait_migration("failed")
@@ -156,22 +158,20 @@ def many_rounds(fleet, series):
 @case
 def postcopy(fleet, series):
     """The switchover in the first pass, and after it."""
-    postcopies(fleet, fleet.boot(fleet.program(series), fleet.guest()), series)
+    postcopies(fleet, fleet.boot(fleet.program(series), fleet.guest()))
 
 
-def postcopies(fleet, machine, series):
+def postcopies(fleet, machine):
     for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
-        calm = series == "7.2" and what != "setup"
-        if calm:
-            machine.type(CALM)
+        bandwidth = SLOW if what == "setup" else calmed(machine)
         destination = ready_for(fleet, machine, "postcopy-ram")
-        machine.start_migration(destination.incoming, bandwidth=CALM_RATE if calm else SLOW, downtime_ms=1)
-        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+        machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
+        machine.wait_migration("active")
         wait_for(machine, what, enough)
         machine.qmp("migrate-start-postcopy")
         info = machine.wait_migration("completed")
         number = len(passes(machine))
-        machine = fleet.finish(machine, destination, info, wake=BUSY if calm else "")
+        machine = fleet.finish(machine, destination, info, wake="" if bandwidth == SLOW else BUSY)
         fleet.note(postcopy=what, passes=number)
         machine.set_capability("postcopy-ram", False)
     return machine

@@ -3,7 +3,7 @@
 
 import hpt
 from cases.registry import case
-from cases.slowly import CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, ready_for, wait_for
+from cases.slowly import begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
 from failures import Skipped, TestFailure
 
 
@@ -120,14 +120,12 @@ def r_and_c(fleet, series):
     for rust in (True, False):
         machine = fleet.boot(patched, fleet.guest(), rust=rust)
         machine.set_capability("pause-before-switchover")
-        if series == "7.2":
-            machine.type(CALM)
-        destination = begin_slowly(fleet, machine, patched, CALM_RATE if series == "7.2" else SLOW, rust=rust)
+        destination = begin_slowly(fleet, machine, patched, calmed(machine), rust=rust)
         if rust:
             wait_for(machine, "a later pass", lambda: len(passes(machine)) >= 2)
         else:
-            # Several rounds of RAM, and with each a piece of the table.
-            wait_for(machine, "several rounds", lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= 3)
+            # With each round of RAM goes a piece of the table.
+            wait_for_round(machine, 3)
         end_quickly(machine)
         machine.wait_migration("pre-switchover")
         slot = hpt.set_change_bit(machine.process.pid)

@@ -3,12 +3,11 @@
 
 import os
 import subprocess
-import time
 
 import hpt
 from cases.registry import case
 from fleet import LEAST_VALID
-from failures import TestFailure
+from failures import TestFailure, wait_until
 
 
 def restored(fleet, source, destination, before, info, kind):
@@ -68,17 +67,14 @@ def exec_and_file(fleet, series):
 def run_job(machine, command, **arguments):
     """A command of QMP that is a job, to its end."""
     machine.qmp(command, job_id="job", **arguments)
-    deadline = time.monotonic() + 240
-    while True:
-        jobs = [job for job in machine.qmp("query-jobs") if job["id"] == "job"]
-        if jobs[0]["status"] == "concluded":
-            machine.qmp("job-dismiss", id="job")
-            if "error" in jobs[0]:
-                raise TestFailure(f"{command}: {jobs[0]['error']}")
-            return
-        if time.monotonic() > deadline:
-            raise TestFailure(f"{command} does not end: {jobs}")
-        time.sleep(0.05)
+
+    def jobs(*states):
+        return [job for job in machine.qmp("query-jobs") if job["id"] == "job" and (not states or job["status"] in states)]
+
+    done = wait_until(lambda: jobs("concluded"), 240, lambda: f"{command} does not end: {jobs()}", 0.05)
+    machine.qmp("job-dismiss", id="job")
+    if "error" in done[0]:
+        raise TestFailure(f"{command}: {done[0]['error']}")
 
 
 def add_image(machine, path):

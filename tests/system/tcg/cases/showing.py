@@ -4,7 +4,7 @@
 import re
 
 from cases.registry import case
-from cases.slowly import CALM, CALM_RATE, SLOW, end_quickly, wait_for
+from cases.slowly import calmed, end_quickly, wait_for
 from failures import QmpError, TestFailure
 
 # Of the source, in the order in which they must come first.
@@ -22,11 +22,9 @@ def shown_to_the_user(fleet, series):
     patched = fleet.program(series)
     tracing = ("-trace", "enable=spapr_htab_*")
     machine = fleet.boot(patched, fleet.guest(), extra=tracing)
-    if series == "7.2":
-        # There the table waits until RAM has nothing left to send.
-        machine.type(CALM)
+    bandwidth = calmed(machine)
     destination = fleet.machine(patched, machine.guest, incoming=True, extra=tracing)
-    machine.start_migration(destination.incoming, bandwidth=CALM_RATE if series == "7.2" else SLOW, downtime_ms=1)
+    machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
     wait_for(machine, "iterate", lambda: "save_iterate" in first_events(machine.said()))
     end_quickly(machine)
     machine.wait_migration("completed")

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Migrations that are held back, so that something can be done in the middle of them."""
 
-import time
-
-from failures import TestFailure
+from failures import TestFailure, wait_until
 
 
 def wait_for(machine, what, condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
+    def met():
+        if condition():
+            return True
         status = machine.migration().get("status")
         if status not in ("setup", "active", "pre-switchover", "device"):
             raise TestFailure(f"the migration is {status} before {what}")
-        if time.monotonic() > deadline:
-            raise TestFailure(f"no {what} within {seconds} s: {machine.query()}")
-        time.sleep(0.005)
+        return False
+
+    wait_until(met, seconds, lambda: f"no {what}: {machine.query()}", 0.005)
+
+
+def wait_for_round(machine, number):
+    """Until RAM is sent for so many times."""
+    what = f"round {number} of RAM"
+    wait_for(machine, what, lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= number)
 
 
 # Slow enough to be caught in the middle, fast enough for a test. RAM takes most of it.
@@ -42,6 +47,14 @@ def ready_for(fleet, machine, capability):
 CALM_RATE = 4 << 20
 CALM = "killall -STOP work; i=0; while :; do i=$((i + 1)); done &"
 BUSY = "kill $!; killall -CONT work"
+
+
+def calmed(machine):
+    """Lets the guest rest where it must; returns a rate at which there is room for the table."""
+    if machine.program.series != "7.2":
+        return SLOW
+    machine.type(CALM)
+    return CALM_RATE
 
 
 def passes(machine):

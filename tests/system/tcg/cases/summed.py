@@ -9,7 +9,7 @@ from cases.changing import postcopies, resize_in_mid_migration
 from cases.moving import move_radix
 from cases.registry import case
 from cases.saved import snapshots
-from cases.slowly import SLOW, ready_for, wait_for
+from cases.slowly import SLOW, ready_for
 from failures import TestFailure
 from stream import ENTRIES, FIRST, OPENING, SIZE, STOP, Tap
 from striking import Proxy, Strike
@@ -104,7 +104,7 @@ def crc_in_other_migrations(fleet, series):
     patched = fleet.program(series)
     machine = fleet.boot(patched, fleet.guest(machine=f"{WITH_CRC},resize-hpt=enabled"))
     machine, _ = resize_in_mid_migration(fleet, machine, patched, 1)
-    machine = postcopies(fleet, machine, series)
+    machine = postcopies(fleet, machine)
     snapshots(fleet, machine)
     fleet.drop_each()
     machine = fleet.boot(patched, fleet.guest(cpu="POWER9", machine=WITH_CRC), mmu="Radix")
@@ -122,7 +122,7 @@ def crc_in_postcopy(fleet, series):
     proxy = Proxy(destination.incoming, strike)
     machine.set_capability("return-path")
     machine.start_migration(proxy.uri, bandwidth=SLOW, downtime_ms=1)
-    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+    machine.wait_migration("active")
     machine.qmp("migrate-start-postcopy")
     end = machine.wait_migration("failed", "postcopy-paused")
     if who_refused(destination) != "crc":
