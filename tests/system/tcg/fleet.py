@@ -127,6 +127,24 @@ class Fleet:
         machine.wait_ticks(3)
         return machine
 
+    def start(self, series, mmu="Hash", rust=True, **guest):
+        """A guest in the patched program of a series, up and at work."""
+        return self.boot(self.program(series), self.guest(**guest), mmu=mmu, rust=rust)
+
+    def destination(self, source, program=None, **options):
+        """A process that waits for the source's guest, with another program or the same one."""
+        return self.machine(program or source.program, source.guest, incoming=True, **options)
+
+    def arrival(self, source, destination):
+        """Waits for a migration's end on both sides; returns what query-migrate says then."""
+        try:
+            info = source.wait_migration("completed")
+        except TestFailure as failure:
+            # Only the destination can say what it refused.
+            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
+        destination.wait_status("paused")
+        return info
+
     def note(self, **row):
         """Figures of the case, for tests/system/results."""
         self.rows.append({"case": self.case} | row)
@@ -167,12 +185,12 @@ class Fleet:
         ):
             raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but the library says {stats}")
 
-    def finish(self, source, destination, info, watch=0, heard=None, wake=""):
-        """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes.
+    def finish(self, source, destination, watch=0, wire=None, wake=""):
+        """A migration's end: compares, lets the guest go on, and notes the figures. The source goes.
 
         A guest whose work was held is woken by a command.
         """
-        destination.wait_status("paused")
+        info = self.arrival(source, destination)
         # QEMU's own code never sends R and C again under TCG.
         own_code = not source.rust
         found = self.check_tables(source, destination, allow_r_and_c=own_code)
@@ -193,7 +211,8 @@ class Fleet:
                 raise TestFailure("the library saved nothing")
             row["stopped"] = stats["save-stopped"]["valid"] + stats["save-stopped"]["invalid"]
             row["stopped_us"] = stats["save-stopped"]["time-ns"] // 1000
-        if heard:
+        if wire:
+            heard = wire.sections()
             if source.rust:
                 self.check_heard(source, heard)
             row["passes"] = stream.passes(heard)
@@ -211,17 +230,12 @@ class Fleet:
         self.drop(source)
         return destination
 
-    def migrate(self, source, program, rust=True, watch=0, tap=False, **options):
+    def migrate(self, source, program=None, rust=True, watch=0, tap=False):
         """A live migration to a new process, with every check; returns the destination, running.
 
         With a tap, what the table's sections hold is counted on the wire.
         """
-        destination = self.machine(program, source.guest, rust=rust, incoming=True)
+        destination = self.destination(source, program, rust=rust)
         wire = stream.Tap(destination.incoming) if tap else None
-        source.start_migration(wire.uri if wire else destination.incoming, **options)
-        try:
-            info = source.wait_migration("completed")
-        except TestFailure as failure:
-            # Only the destination can say what it refused.
-            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
-        return self.finish(source, destination, info, watch, wire.sections() if wire else None)
+        source.start_migration(wire.uri if wire else destination.incoming)
+        return self.finish(source, destination, watch, wire)

@@ -23,11 +23,10 @@ def migrate(fleet, guest, source_program, destination_program, keep=None):
     step(f"booting Linux {fleet.guest_kernel} in a pseries machine with a hash table ({fleet.accel})")
     source = fleet.boot(source_program, guest)
     step(f"migrating it live, {source_program} to {destination_program}, while it forks, maps and writes files")
-    destination = fleet.machine(destination_program, guest, incoming=True)
+    destination = fleet.destination(source, destination_program)
     wire = Tap(destination.incoming) if keep else None
     source.start_migration(wire.uri if wire else destination.incoming)
-    info = source.wait_migration("completed")
-    destination.wait_status("paused")
+    info = fleet.arrival(source, destination)
     if wire:
         with open(keep, "wb") as file:
             file.write(wire.end())

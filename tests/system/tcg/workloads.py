@@ -114,7 +114,7 @@ def migrate(fleet, machine, path, seconds):
 
 def run(fleet, seconds, rounds, picture=None):
     """The figures of each workload; the first round of the one that compiles is drawn."""
-    machine = fleet.boot(fleet.program(SERIES), fleet.guest(memory=MEMORY))
+    machine = fleet.start(SERIES, memory=MEMORY)
     path = fleet.path("stream")
     results = {}
     for name, command in WORKLOADS.items():

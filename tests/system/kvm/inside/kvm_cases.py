@@ -17,7 +17,7 @@ from stream import Tap
 
 def comparing_sees_changes(fleet, series):
     """The tests' own judge: a table that is read twice while the guest works is not the same, at rest it is."""
-    machine = fleet.boot(fleet.program(series), fleet.guest())
+    machine = fleet.start(series)
     before = machine.hpt()
     machine.wait_ticks(1)
     machine.qmp("stop")
@@ -31,55 +31,50 @@ def comparing_sees_changes(fleet, series):
 
 def ten_in_one_life(fleet, series):
     """There and back, ten times, without a pause of the guest's work."""
-    program = fleet.program(series)
-    machine = fleet.boot(program, fleet.guest())
+    machine = fleet.start(series)
     for _ in range(10):
-        machine = fleet.migrate(machine, program)
+        machine = fleet.migrate(machine)
 
 
 def own_code_compared(fleet, series):
     """x-rust-htab=off is QEMU's own code: the same program, to it, between two of it, and back."""
-    program = fleet.program(series)
-    machine = fleet.boot(program, fleet.guest())
+    machine = fleet.start(series)
     for rust in (False, False, True):
-        machine = fleet.migrate(machine, program, rust=rust, tap=True)
+        machine = fleet.migrate(machine, rust=rust, tap=True)
 
 
 def two_processors(fleet, series):
     """-smp 2 with a thread for each, both of which fork."""
-    program = fleet.program(series)
-    machine = fleet.boot(program, fleet.guest(smp=2))
+    machine = fleet.start(series, smp=2)
     machine.wait_console(rb"cpus 2", 5)
-    machine = fleet.migrate(machine, program, watch=25)
-    fleet.migrate(machine, program)
+    machine = fleet.migrate(machine, watch=25)
+    fleet.migrate(machine)
 
 
 def to_a_file(fleet, series):
     """To a file and back."""
     path = fleet.path("stream")
-    saved.saved_to(fleet, fleet.boot(fleet.program(series), fleet.guest()), f"exec:cat >{path}", f"exec:cat {path}")
+    saved.saved_to(fleet, fleet.start(series), f"exec:cat >{path}", f"exec:cat {path}")
     os.unlink(path)
 
 
 def large_table_that_never_rests(fleet, series):
     """64 MiB of table, and a guest that maps and unmaps all the time: no pass before the stop finds nothing."""
-    program = fleet.program(series)
     # The table's size goes by the most memory that the guest may get, unless it may change with the memory.
-    guest = fleet.guest(machine="pseries,resize-hpt=disabled", memory="512M,slots=1,maxmem=8G")
-    machine = fleet.boot(program, guest)
+    machine = fleet.start(series, machine="pseries,resize-hpt=disabled", memory="512M,slots=1,maxmem=8G")
     machine.type("/work churn &")
     for _ in range(2):
-        destination = begin_slowly(fleet, machine, program, 64 << 20)
+        destination = begin_slowly(fleet, machine, bandwidth=64 << 20)
         wait_for(machine, "later passes", lambda: len(passes(machine)) >= 5)
         end_quickly(machine)
-        info = machine.wait_migration("completed")
+        fleet.arrival(machine, destination)
         stats = machine.query()
         if stats["save-order"] != 26:
             raise TestFailure(f"the table is of order {stats['save-order']}, not 26")
         clean = [number for number, each in enumerate(stats["save-passes"][1:-1], 2) if not each["records"]]
         if clean:
             raise TestFailure(f"the table was at rest in pass {clean}: {stats}")
-        machine = fleet.finish(machine, destination, info)
+        machine = fleet.finish(machine, destination)
 
 
 def radix(fleet, series):
@@ -136,11 +131,10 @@ def debugger_looks_on(fleet, series):
     QEMU looks only into the table of a guest that has been migrated before: with KVM it takes any other for one in
     real mode (10.0).
     """
-    program = fleet.program(series)
-    machine = fleet.migrate(fleet.boot(program, fleet.guest()), program)
+    machine = fleet.migrate(fleet.start(series))
     debugger = Debugger(machine)
     machine.qmp("cont")
-    destination = begin_slowly(fleet, machine, program)
+    destination = begin_slowly(fleet, machine)
     looks, said = 0, []
     while len(passes(machine)) < 5 or looks < 400:
         # All of the linear map: each page's entry is in another group.
@@ -150,27 +144,25 @@ def debugger_looks_on(fleet, series):
             said.append(debugger.read(address))
         looks += 1
     end_quickly(machine)
-    info = machine.wait_migration("completed")
+    fleet.arrival(machine, destination)
     again = machine.query()["save-looked-up"]
     failed = [each for each in said if "annot access" in each or each.startswith("E") or not each]
     fleet.note(looks=len(said), failed=len(failed), slots_sent_again=again["valid"] + again["invalid"])
     if failed or not again["records"]:
         raise TestFailure(f"{len(failed)} of {len(said)} looks failed: {failed[:2]} {said[-2:]}; {again}")
-    fleet.finish(machine, destination, info)
+    fleet.finish(machine, destination)
 
 
 def calls_counted(fleet, series):
     """The calls on the tables' fds, for the component and for QEMU's own code."""
     most_records = os.sysconf("SC_IOV_MAX")
-    program = fleet.program(series)
-    machine = fleet.boot(program, fleet.guest())
+    machine = fleet.start(series)
     for rust in (True, False, False, True):
-        destination = fleet.machine(program, machine.guest, rust=rust, incoming=True)
+        destination = fleet.destination(machine, rust=rust)
         wire = Tap(destination.incoming)
         with Tracing(machine, destination) as tracing:
             machine.start_migration(wire.uri)
-            info = machine.wait_migration("completed")
-            destination.wait_status("paused")
+            fleet.arrival(machine, destination)
             reads, writes = tracing.calls()
         stopped = [call for call in reads if call.end > machine.qmp.event_time("STOP")]
         records = [len(section.records) for section in wire.sections() if section.records]
@@ -194,15 +186,14 @@ def calls_counted(fleet, series):
         most = -(-row["records"] // most_records)
         if rust and len(writes) > most:
             raise TestFailure(f"{len(writes)} writes for sections of {records} records, not {most} at most")
-        machine = fleet.finish(machine, destination, info)
+        machine = fleet.finish(machine, destination)
 
 
 def resize_during(fleet, series):
     """The guest resizes its table while it is migrated. Not with QEMU's own code: it goes on reading while the kernel
     replaces the table, and the host's kernel may fall over (docs/guests-kvm.md).
     """
-    guest = fleet.guest(machine="pseries,resize-hpt=enabled")
-    changing.resize_in_migrations(fleet, guest, fleet.program(series), fleet.program(series, False))
+    changing.resize_in_migrations(fleet, series)
 
 
 def from_hash_to_radix(fleet, series):
@@ -213,13 +204,13 @@ def from_hash_to_radix(fleet, series):
     patched = fleet.program(series)
     plain = "printk.time=0"
     for program in (patched, fleet.program(series, False)):
-        machine = fleet.boot(patched, fleet.guest())
+        machine = fleet.start(series)
         destination, info = changing.reboot_into(fleet, machine, program, "Radix", plain)
         fleet.note(rebooted_to="Radix", source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
         fleet.drop_each()
-    machine = fleet.boot(patched, fleet.guest(append=""), mmu="Radix")
-    destination, info = changing.reboot_into(fleet, machine, patched, "Hash", f"{plain} disable_radix")
-    fleet.finish(machine, destination, info)
+    machine = fleet.start(series, mmu="Radix", append="")
+    destination, _ = changing.reboot_into(fleet, machine, patched, "Hash", f"{plain} disable_radix")
+    fleet.finish(machine, destination)
     # Not for a case that wants a guest of the same options: this one has rebooted into another MMU.
     fleet.drop_each()
 
@@ -240,18 +231,16 @@ def threads(machine):
 
 def sandboxed(fleet, series):
     """With all of QEMU's seccomp filters on both sides: the thread that reads ahead is there, and nothing is killed."""
-    program = fleet.program(series)
-    machine = fleet.boot(program, fleet.guest(extra=("-sandbox", SANDBOX)))
+    machine = fleet.start(series, extra=("-sandbox", SANDBOX))
     for _ in range(2):
-        destination = begin_slowly(fleet, machine, program)
+        destination = begin_slowly(fleet, machine)
         wait_for(machine, "the reading thread", lambda: READER in dict(threads(machine)))
         wait_for(machine, "later passes", lambda: len(passes(machine)) >= 3)
         outside = [name for each in (machine, destination) for name, filtered in threads(each) if not filtered]
         if outside:
             raise TestFailure(f"not in the sandbox: {outside}")
         end_quickly(machine)
-        info = machine.wait_migration("completed")
-        machine = fleet.finish(machine, destination, info)
+        machine = fleet.finish(machine, destination)
 
 
 CASES = [

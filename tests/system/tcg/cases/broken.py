@@ -121,7 +121,7 @@ class Striker:
     def __init__(self, fleet, series, seed, machine="pseries"):
         self.fleet = fleet
         self.random = random.Random(seed)
-        self.machine = fleet.boot(fleet.program(series), fleet.guest(machine=machine))
+        self.machine = fleet.start(series, machine=machine)
         self.ends = Counter()
         self.where = Counter()
         self.missed = 0
@@ -187,7 +187,7 @@ class Striker:
         """The guest has lived through it, and moves."""
         self.machine.wait_ticks(2)
         self.fleet.note(outcomes=counted(self.ends), places=counted(self.where), ended_before=self.missed, seed=SEED)
-        self.fleet.migrate(self.machine, self.machine.program)
+        self.fleet.migrate(self.machine)
 
 
 @case

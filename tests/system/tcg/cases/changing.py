@@ -7,6 +7,8 @@ from cases.registry import case
 from cases.slowly import BUSY, SLOW, begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
 from failures import TestFailure
 
+RESIZABLE = "pseries,resize-hpt=enabled"
+
 
 def reboot(machine):
     """In the middle of a migration."""
@@ -19,14 +21,12 @@ def reboot(machine):
 @case
 def reboot_during(fleet, series):
     """The guest reboots while it is migrated: the new table, all of it, arrives."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     # The firmware changes so little memory that only a very slow stream does not keep up with it.
-    destination = begin_slowly(fleet, machine, patched, 1 << 20)
+    destination = begin_slowly(fleet, machine, bandwidth=1 << 20)
     reboot(machine)
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    fleet.finish(machine, destination, info)
+    fleet.finish(machine, destination)
 
 
 def reboot_into(fleet, machine, program, mmu, append):
@@ -41,8 +41,7 @@ def reboot_into(fleet, machine, program, mmu, append):
         machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
         wait_for(machine, "the new size", lambda: machine.query()["save-order"])
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    destination.wait_status("paused")
+    info = fleet.arrival(machine, destination)
     if mmu == "Radix" and (machine.hpt() or destination.hpt()):
         raise TestFailure("a radix guest has a hash table")
     return destination, info
@@ -52,11 +51,11 @@ def reboot_into(fleet, machine, program, mmu, append):
 def from_hash_to_radix(fleet, series):
     """The guest reboots into the other kind of MMU while it is migrated, there and back."""
     patched, unpatched = fleet.program(series), fleet.program(series, False)
-    machine = fleet.boot(patched, fleet.guest(cpu="POWER9", append="disable_radix"))
+    machine = fleet.start(series, cpu="POWER9", append="disable_radix")
     for program, mmu, append in ((patched, "Radix", ""), (patched, "Hash", "disable_radix"), (unpatched, "Radix", "")):
         destination, info = reboot_into(fleet, machine, program, mmu, append)
         if mmu == "Hash":
-            machine = fleet.finish(machine, destination, info)
+            machine = fleet.finish(machine, destination)
             continue
         destination.go_on(machine)
         destination.wait_ticks(2)
@@ -78,16 +77,16 @@ def resize_in_mid_migration(fleet, machine, program, change):
     resize(machine, order)
     wait_for(machine, "the resize", lambda: machine.query()["save-order"] == order)
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    machine = fleet.finish(machine, destination, info)
+    machine = fleet.finish(machine, destination)
     fleet.note(resized=f"{before} to {order}")
     return machine, order
 
 
-def resize_in_migrations(fleet, guest, patched, unpatched):
+def resize_in_migrations(fleet, series):
     """The guest makes its table larger while it is migrated, and smaller again; the order it began and ends with."""
-    machine, larger = resize_in_mid_migration(fleet, fleet.boot(patched, guest), patched, 1)
-    _, order = resize_in_mid_migration(fleet, machine, unpatched, -1)
+    machine = fleet.start(series, machine=RESIZABLE)
+    machine, larger = resize_in_mid_migration(fleet, machine, machine.program, 1)
+    _, order = resize_in_mid_migration(fleet, machine, fleet.program(series, False), -1)
     if order != larger - 1:
         raise TestFailure(f"the table arrived with order {order + 1}, not {larger}")
     return order
@@ -96,11 +95,9 @@ def resize_in_migrations(fleet, guest, patched, unpatched):
 @case
 def resize_during(fleet, series):
     """The guest resizes its table while it is migrated. QEMU's own code never sends the new size and fails."""
-    patched, unpatched = fleet.program(series), fleet.program(series, False)
-    guest = fleet.guest(machine="pseries,resize-hpt=enabled")
-    order = resize_in_migrations(fleet, guest, patched, unpatched)
-    own = fleet.boot(patched, guest, rust=False)
-    destination = begin_slowly(fleet, own, patched, rust=False)
+    order = resize_in_migrations(fleet, series)
+    own = fleet.start(series, rust=False, machine=RESIZABLE)
+    destination = begin_slowly(fleet, own, rust=False)
     wait_for_round(own, 2)
     resize(own, order + 1)
     end_quickly(own)
@@ -114,51 +111,43 @@ def resize_during(fleet, series):
 @case
 def pending_holds_the_stop(fleet, series):
     """16 MiB/s and a downtime limit that the first pass does not fit: the stop waits until it is over."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     machine.type("killall -STOP work")
-    destination = fleet.machine(patched, machine.guest, incoming=True)
+    destination = fleet.destination(machine)
     machine.start_migration(destination.incoming, bandwidth=16 << 20, downtime_ms=10)
-    info = machine.wait_migration("completed")
+    fleet.arrival(machine, destination)
     stats = machine.query()
     most = (16 << 20) * 10 // 1000
     if stats["save-passes"][0]["bytes"] <= most:
         raise TestFailure(f"the first pass had {stats['save-passes'][0]} only, which fits the limit")
     if stats["save-stopped"]["bytes"] > most:
         raise TestFailure(f"more than the limit of {most} bytes was left for the stop: {stats['save-stopped']}")
-    destination.wait_status("paused")
-    fleet.check_tables(machine, destination)
-    fleet.check_sums(machine, destination)
-    destination.go_on(machine)
-    destination.type("killall -CONT work")
-    destination.wait_ticks(2)
-    fleet.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
+    fleet.finish(machine, destination, wake="killall -CONT work")
+    fleet.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"])
 
 
 @case
 def many_rounds(fleet, series):
     """So little bandwidth that the first pass takes many rounds, while the guest works."""
-    patched = fleet.program(series)
     # More entries than in other cases: a round has room for some 64 KiB at least.
-    machine = fleet.boot(patched, fleet.guest(memory="4G"))
+    machine = fleet.start(series, memory="4G")
     if series == "7.2":
         # There the table waits until RAM has nothing left to send.
         machine.type("killall -STOP work")
-    destination = begin_slowly(fleet, machine, patched, 2 << 20)
+    destination = begin_slowly(fleet, machine, bandwidth=2 << 20)
     wait_for(machine, "the end of the first pass", lambda: len(passes(machine)) >= 2)
     first = destination.query()["load-sections"]
     if first < 8:
         raise TestFailure(f"the first pass took {first} sections only")
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    fleet.finish(machine, destination, info, wake="killall -CONT work" if series == "7.2" else "")
+    fleet.finish(machine, destination, wake="killall -CONT work" if series == "7.2" else "")
     fleet.note(first_pass_sections=first)
 
 
 @case
 def postcopy(fleet, series):
     """The switchover in the first pass, and after it."""
-    postcopies(fleet, fleet.boot(fleet.program(series), fleet.guest()))
+    postcopies(fleet, fleet.start(series))
 
 
 def postcopies(fleet, machine):
@@ -169,9 +158,9 @@ def postcopies(fleet, machine):
         machine.wait_migration("active")
         wait_for(machine, what, enough)
         machine.qmp("migrate-start-postcopy")
-        info = machine.wait_migration("completed")
+        fleet.arrival(machine, destination)
         number = len(passes(machine))
-        machine = fleet.finish(machine, destination, info, wake="" if bandwidth == SLOW else BUSY)
+        machine = fleet.finish(machine, destination, wake="" if bandwidth == SLOW else BUSY)
         fleet.note(postcopy=what, passes=number)
         machine.set_capability("postcopy-ram", False)
     return machine

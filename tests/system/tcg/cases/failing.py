@@ -13,8 +13,7 @@ from stream import Sink
 @case
 def cancel_and_retry(fleet, series):
     """Cancelled in the first pass and in a later one; then it goes through."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     old = series == "7.2"
     for what, bandwidth, enough, calm, busy in (
         # So slow that each round has room for one piece of the table.
@@ -25,7 +24,7 @@ def cancel_and_retry(fleet, series):
             # There the table waits until RAM has nothing left to send; then only this keeps the migration from its end.
             machine.type(calm)
             machine.set_capability("pause-before-switchover", True)
-        destination = begin_slowly(fleet, machine, patched, bandwidth)
+        destination = begin_slowly(fleet, machine, bandwidth=bandwidth)
         wait_for(machine, what, enough)
         machine.qmp("migrate_cancel")
         machine.wait_migration("cancelled")
@@ -39,7 +38,7 @@ def cancel_and_retry(fleet, series):
             machine.set_capability("pause-before-switchover", False)
             machine.type(busy)
         machine.wait_ticks(2)
-    fleet.migrate(machine, patched)
+    fleet.migrate(machine)
 
 
 def goes_on(fleet, machine, **what):
@@ -49,15 +48,14 @@ def goes_on(fleet, machine, **what):
         raise TestFailure("query-migrate says no reason")
     machine.wait_ticks(2)
     fleet.note(**what, error=info["error-desc"])
-    fleet.migrate(machine, machine.program)
+    fleet.migrate(machine)
 
 
 @case
 def destination_dies(fleet, series):
     """In mid-stream: the source says why and goes on, and can migrate again."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
-    destination = begin_slowly(fleet, machine, patched)
+    machine = fleet.start(series)
+    destination = begin_slowly(fleet, machine)
     wait_for(machine, "RAM", lambda: machine.migration().get("ram", {}).get("transferred", 0) > 1 << 20)
     fleet.drop(destination)
     goes_on(fleet, machine, died="destination")
@@ -66,7 +64,7 @@ def destination_dies(fleet, series):
 @case
 def full_disk(fleet, series):
     """exec: onto a disk without room."""
-    machine = fleet.boot(fleet.program(series), fleet.guest())
+    machine = fleet.start(series)
     machine.start_migration("exec:cat >/dev/full")
     goes_on(fleet, machine, full="disk")
 
@@ -83,8 +81,7 @@ def error_in_the_final_pass(fleet, machine):
 @case
 def stream_error_in_the_final_pass(fleet, series):
     """Fails the migration with the library's sentence and leaves the source running; QEMU's own code aborts there."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     error_in_the_final_pass(fleet, machine)
     info = machine.wait_migration("failed")
     stats = machine.query()
@@ -97,9 +94,9 @@ def stream_error_in_the_final_pass(fleet, series):
     machine.wait_status("running")
     machine.wait_ticks(2)
     fleet.note(final_pass="error", error=error, sent=stats["save-total"]["valid"])
-    machine = fleet.migrate(machine, patched)
+    fleet.migrate(machine)
 
-    own = fleet.boot(patched, fleet.guest(), rust=False)
+    own = fleet.start(series, rust=False)
     error_in_the_final_pass(fleet, own)
     deadline = time.monotonic() + 20
     while own.process.poll() is None and time.monotonic() < deadline:

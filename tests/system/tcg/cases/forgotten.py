@@ -28,10 +28,9 @@ def what_qemu_forgets(fleet, series):
     before = stop_at_work(machine)
     if any(each.stopped or each.owed for each in before):
         raise TestFailure(f"a guest that was not migrated has {before}")
-    destination = fleet.machine(unpatched, machine.guest, incoming=True)
+    destination = fleet.destination(machine)
     machine.start_migration(destination.incoming)
-    machine.wait_migration("completed")
-    destination.wait_status("paused")
+    fleet.arrival(machine, destination)
     after = destination.processors()
     forgotten = {TIMER for each in after if not (each.armed or each.ended)}
     forgotten |= {STARTED for each in after if each.stopped}

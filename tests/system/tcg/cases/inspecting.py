@@ -78,9 +78,8 @@ def check_failing(report, path, table_path, table):
 @case
 def inspected(fleet, series):
     """Saved by the library, by QEMU's own code and with mapped RAM: counts, passes and tables agree with others'."""
-    patched = fleet.program(series)
     path, table_path = (fleet.path(name) for name in ("stream", "table"))
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     machine.start_migration(f"exec:cat >{path}")
     machine.wait_migration("completed")
     table = machine.hpt()
@@ -89,7 +88,7 @@ def inspected(fleet, series):
     check_wire(report, path)
 
     # The same guest, sent by QEMU's own code.
-    other = fleet.machine(patched, machine.guest, rust=False, incoming=f"exec:cat {path}")
+    other = fleet.machine(machine.program, machine.guest, rust=False, incoming=f"exec:cat {path}")
     other.wait_status("paused", 120)
     other.go_on(machine)
     fleet.drop(machine)
@@ -108,5 +107,5 @@ def inspected(fleet, series):
         expect("mapped", of_mapped["stream"]["ram"]["mapped"], True)
         os.unlink(mapped)
     check_failing(report, path, table_path, table)
-    fleet.note(kind="inspected", program=str(patched), entries=report["table"]["contents"]["valid"])
+    fleet.note(kind="inspected", program=str(other.program), entries=report["table"]["contents"]["valid"])
     os.unlink(path)

@@ -29,8 +29,7 @@ def kill_at(place, victim=None):
 @case
 def destination_killed(fleet, series):
     """The source says why and goes on, and migrates later."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     for place in phases(series):
         end, proxy, destination = passed_through(fleet, machine, kill_at(place), MODES[place[0]])
         if not proxy.struck or destination.process.wait() != -signal.SIGKILL:
@@ -47,7 +46,7 @@ def destination_killed(fleet, series):
     go_on(machine)
     machine.wait_ticks(2)
     fleet.note(killed="destination", phase=AFTER, source=end["status"])
-    fleet.migrate(machine, patched)
+    fleet.migrate(machine)
 
 
 def started_from(fleet, program, guest, path):

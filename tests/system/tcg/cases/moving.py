@@ -36,8 +36,7 @@ def comparer_sees_differences(_fleet, _series):
 def patched_and_unpatched(fleet, series):
     """patched to patched, patched to unpatched, unpatched to patched, in one life of a guest."""
     patched, unpatched = fleet.program(series), fleet.program(series, False)
-    machine = fleet.boot(patched, fleet.guest())
-    machine = fleet.migrate(machine, patched, tap=True)
+    machine = fleet.migrate(fleet.start(series), tap=True)
     machine = fleet.migrate(machine, unpatched, tap=True)
     fleet.migrate(machine, patched, tap=True)
 
@@ -45,42 +44,37 @@ def patched_and_unpatched(fleet, series):
 @case
 def four_processors(fleet, series):
     """-smp 4 with a thread for each, all of which fork. The guest's watchdog reports one that stands, but late."""
-    fleet.migrate(fleet.boot(fleet.program(series), fleet.guest(smp=4)), fleet.program(series), watch=30)
+    fleet.migrate(fleet.start(series, smp=4), watch=30)
 
 
 @case
 def twenty_in_one_life(fleet, series):
     """There and back, twenty times, without a pause of the guest's work."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     for _ in range(20):
-        machine = fleet.migrate(machine, patched)
+        machine = fleet.migrate(machine)
 
 
 @case
 def multifd(fleet, series):
     """RAM through channels of its own; the table stays in the main one."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest())
+    machine = fleet.start(series)
     destination = ready_for(fleet, machine, "multifd")
     machine.start_migration(destination.incoming)
-    fleet.finish(machine, destination, machine.wait_migration("completed"))
+    fleet.finish(machine, destination)
 
 
 @case
 def power9(fleet, series):
     """A POWER9 guest that is not to use radix."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest(cpu="POWER9", append="disable_radix"))
-    fleet.migrate(machine, patched)
+    fleet.migrate(fleet.start(series, cpu="POWER9", append="disable_radix"))
 
 
 def move_radix(fleet, machine, program):
     """A guest without a hash table migrates to a new process; returns the destination, running."""
-    destination = fleet.machine(program, machine.guest, incoming=True)
+    destination = fleet.destination(machine, program)
     machine.start_migration(destination.incoming)
-    info = machine.wait_migration("completed")
-    destination.wait_status("paused")
+    info = fleet.arrival(machine, destination)
     if machine.hpt() or destination.hpt():
         raise TestFailure("a radix guest has a hash table")
     if machine.rust and machine.query()["save-total"]["records"]:
@@ -96,7 +90,7 @@ def move_radix(fleet, machine, program):
 def radix(fleet, series):
     """A guest without a hash table, there and to QEMU's own code and back."""
     patched, unpatched = fleet.program(series), fleet.program(series, False)
-    machine = fleet.boot(patched, fleet.guest(cpu="POWER9"), mmu="Radix")
+    machine = fleet.start(series, mmu="Radix", cpu="POWER9")
     for program in (patched, unpatched, patched):
         machine = move_radix(fleet, machine, program)
 
@@ -104,10 +98,9 @@ def radix(fleet, series):
 @case
 def own_code_compared(fleet, series):
     """x-rust-htab=off is QEMU's own code: the same program, compared with itself. Lost R and C are noted, not judged."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest(), rust=False)
+    machine = fleet.start(series, rust=False)
     for rust in (False, False, True, True):
-        machine = fleet.migrate(machine, patched, rust=rust, tap=True)
+        machine = fleet.migrate(machine, rust=rust, tap=True)
 
 
 @case
@@ -116,11 +109,10 @@ def r_and_c(fleet, series):
 
     Linux enters its entries with R set, and with C where it will write, so the guest alone hardly ever makes TCG set one.
     """
-    patched = fleet.program(series)
     for rust in (True, False):
-        machine = fleet.boot(patched, fleet.guest(), rust=rust)
+        machine = fleet.start(series, rust=rust)
         machine.set_capability("pause-before-switchover")
-        destination = begin_slowly(fleet, machine, patched, calmed(machine), rust=rust)
+        destination = begin_slowly(fleet, machine, bandwidth=calmed(machine), rust=rust)
         if rust:
             wait_for(machine, "a later pass", lambda: len(passes(machine)) >= 2)
         else:
@@ -130,8 +122,7 @@ def r_and_c(fleet, series):
         machine.wait_migration("pre-switchover")
         slot = hpt.set_change_bit(machine.process.pid)
         machine.qmp("migrate-continue", state="pre-switchover")
-        machine.wait_migration("completed")
-        destination.wait_status("paused")
+        fleet.arrival(machine, destination)
         found = hpt.compare(machine.hpt(), destination.hpt())
         fleet.note(set_c_in=slot, rust=rust, tables=str(found))
         if rust and not found.same():
@@ -151,7 +142,7 @@ def across_versions(fleet, series):
     """
     if series != "7.2":
         raise Skipped("runs once, with 7.2")
-    machine = fleet.boot(fleet.program("7.2"), fleet.guest(machine="pseries-7.2"))
+    machine = fleet.start("7.2", machine="pseries-7.2")
     for there in ("10.0", "10.2", "10.0"):
         machine = fleet.migrate(machine, fleet.program(there), tap=True)
     for rust in (True, False):

@@ -46,16 +46,15 @@ def saved_to(fleet, machine, there, back, look=lambda: None):
 @case
 def exec_and_file(fleet, series):
     """To a file through exec: and back; QEMU's own analyze-migration.py reads the file."""
-    patched = fleet.program(series)
+    machine = fleet.start(series)
     path = fleet.path("stream")
 
     def analyze():
-        script = os.path.join(patched.path.split("/programs/")[0], "scripts", "analyze-migration.py")
+        script = os.path.join(machine.program.path.split("/programs/")[0], "scripts", "analyze-migration.py")
         done = subprocess.run(["python3", script, "-f", path], capture_output=True, text=True, check=False)
         if done.returncode or "spapr/htab" not in done.stdout:
             raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
 
-    machine = fleet.boot(patched, fleet.guest())
     machine = saved_to(fleet, machine, f"exec:cat >{path}", f"exec:cat {path}", analyze)
     os.unlink(path)
     # 7.2 has no file:
@@ -85,7 +84,7 @@ def add_image(machine, path):
 @case
 def savevm_loadvm(fleet, series):
     """A snapshot in a qcow2, twice, loaded into another process."""
-    snapshots(fleet, fleet.boot(fleet.program(series), fleet.guest()))
+    snapshots(fleet, fleet.start(series))
 
 
 def snapshots(fleet, machine):

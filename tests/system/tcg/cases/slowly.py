@@ -26,9 +26,9 @@ def wait_for_round(machine, number):
 SLOW = 24 << 20
 
 
-def begin_slowly(fleet, machine, program, bandwidth=SLOW, rust=True):
+def begin_slowly(fleet, machine, program=None, bandwidth=SLOW, rust=True):
     """A migration that cannot end by itself: what fits the downtime limit never comes."""
-    destination = fleet.machine(program, machine.guest, incoming=True, rust=rust)
+    destination = fleet.destination(machine, program, rust=rust)
     machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
     return destination
 

@@ -25,7 +25,7 @@ def accepted(fleet, machine, guest, sent):
     destination = fleet.machine(machine.program, guest, incoming=True)
     wire = Tap(destination.incoming)
     machine.start_migration(wire.uri)
-    machine.wait_migration("completed")
+    fleet.arrival(machine, destination)
     found = arrived(machine, destination)
     if not found.same():
         raise TestFailure(f"the tables differ: {found}")
@@ -62,7 +62,7 @@ def crc_with_whom(fleet, series):
     off = refused(fleet, machine, r"x-rust-htab=off the CRC .* cannot be checked", rust=False)
     unpatched = refused(fleet, machine, r"load of migration failed.*", program=fleet.program(series, False), guest=plain)
     fleet.note(off=off, unpatched=unpatched)
-    fleet.migrate(machine, patched)
+    fleet.migrate(machine)
 
 
 @case
@@ -71,8 +71,7 @@ def crc_and_the_return_path(fleet, series):
 
     Unless it is still sending when the destination ends (seen with 7.2): then it notices by itself.
     """
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest(machine=WITH_CRC))
+    machine = fleet.start(series, machine=WITH_CRC)
     for return_path, wanted in ((True, ["failed"]), (False, ["completed", "failed"])):
         end, _, destination = passed_through(fleet, machine, FLIP, SOON, return_path=return_path)
         if who_refused(destination) != "crc" or end["status"] not in wanted:
@@ -85,13 +84,13 @@ def crc_and_the_return_path(fleet, series):
         # Without the return path this is for the user to say.
         go_on(machine)
         machine.wait_ticks(2)
-    fleet.migrate(machine, patched)
+    fleet.migrate(machine)
 
 
 @case
 def crc_goes_with_the_size(fleet, series):
     """A flip makes the table eight orders larger: all records fit, and are as they were sent."""
-    machine = fleet.boot(fleet.program(series), fleet.guest(machine=WITH_CRC))
+    machine = fleet.start(series, machine=WITH_CRC)
     order = fleet.order(machine, machine.hpt())
     sentence = rf"hash table did not arrive as it was sent: order {order + 8}, .* but order {order}, .*"
     said = refused(fleet, machine, sentence, strike=Strike((SIZE, OPENING), 0, 0.75, "flip", b"\x08"))
@@ -101,21 +100,19 @@ def crc_goes_with_the_size(fleet, series):
 @case
 def crc_in_other_migrations(fleet, series):
     """A table that is resized meanwhile, postcopy, a snapshot, no table at all."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest(machine=f"{WITH_CRC},resize-hpt=enabled"))
-    machine, _ = resize_in_mid_migration(fleet, machine, patched, 1)
+    machine = fleet.start(series, machine=f"{WITH_CRC},resize-hpt=enabled")
+    machine, _ = resize_in_mid_migration(fleet, machine, machine.program, 1)
     machine = postcopies(fleet, machine)
     snapshots(fleet, machine)
     fleet.drop_each()
-    machine = fleet.boot(patched, fleet.guest(cpu="POWER9", machine=WITH_CRC), mmu="Radix")
-    move_radix(fleet, machine, patched)
+    machine = fleet.start(series, mmu="Radix", cpu="POWER9", machine=WITH_CRC)
+    move_radix(fleet, machine, machine.program)
 
 
 @case
 def crc_in_postcopy(fleet, series):
     """A flip is found before the guest runs on the destination. Only 10.2 lets the source go on after that."""
-    patched = fleet.program(series)
-    machine = fleet.boot(patched, fleet.guest(machine=WITH_CRC))
+    machine = fleet.start(series, machine=WITH_CRC)
     destination = ready_for(fleet, machine, "postcopy-ram")
     # In 7.2 a guest at work leaves no bandwidth to the table before the stop.
     strike = replace(FLIP, place=(STOP if series == "7.2" else FIRST, ENTRIES))
