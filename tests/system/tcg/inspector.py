@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 
-from fleet import REPO, output_of
 from failures import TestFailure
+from fleet import REPO, output_of
 
 GOOD, DIFFERS, BROKEN = 0, 1, 65
 # In the KVM host, where nothing can be built.

@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs cases one after the other, and reports how each ended."""
+"""The cases' registry; runs cases one after the other, and reports how each ended."""
 
 import time
 import traceback
 
 from failures import SKIP_STATUS, Skipped, TestFailure
+
+CASES = []
+
+
+def case(function):
+    """A case gets the fleet and the series under test, and raises if something is wrong."""
+    CASES.append(function)
+    return function
 
 
 def chosen_cases(parser, cases, wanted):

@@ -12,8 +12,8 @@ import subprocess
 from collections import Counter
 
 import hpt
-from cases.registry import case
 from failures import TestFailure
+from runner import case
 from stream import CLOSING, ENTRIES, FIRST, HEADER, LATER, OPENING, SIZE, STOP  # kinds and parts
 from stream import END, ENTRY, FOOTER, NAME, OPENING_BYTES, PART, RECORD, START, Walker, sections
 from striking import Proxy, Strike

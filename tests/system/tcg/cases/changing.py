@@ -3,9 +3,9 @@
 
 import re
 
-from cases.registry import case
 from cases.slowly import BUSY, SLOW, begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
 from failures import TestFailure
+from runner import case
 
 RESIZABLE = "pseries,resize-hpt=enabled"
 

@@ -4,9 +4,9 @@
 import re
 import time
 
-from cases.registry import case
 from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, passes, wait_for
 from failures import TestFailure
+from runner import case
 from stream import Sink
 
 

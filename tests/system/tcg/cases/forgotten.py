@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What loaded.py makes up for: that it is QEMU's own, and still there."""
 
-from cases.registry import case
 from failures import GuestFailure, TestFailure
+from runner import case
 
 TIMER, STARTED = "the decrementer's timer", "that a processor was started"
 FORGOTTEN = {"7.2": {TIMER}, "10.0": {STARTED}, "10.2": set()}

@@ -6,9 +6,9 @@ import os
 import hpt
 import inspector
 import stream
-from cases.registry import case
-from fleet import LEAST_VALID
 from failures import TestFailure
+from fleet import LEAST_VALID
+from runner import case
 
 COUNTED = ("valid", "invalid", "records", "bytes")
 

@@ -6,8 +6,8 @@ import signal
 
 import loaded
 from cases.broken import MODES, begin_through, go_on, passed_through, reason, who_refused, whole
-from cases.registry import case
 from failures import TestFailure
+from runner import case
 from stream import ENTRIES, FIRST, LATER, OPENING, SIZE, STOP
 from striking import Strike
 

@@ -2,9 +2,9 @@
 """Guests that move from one QEMU to another, and what judges their tables."""
 
 import hpt
-from cases.registry import case
 from cases.slowly import begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
 from failures import Skipped, TestFailure
+from runner import case
 
 
 @case

@@ -7,10 +7,9 @@ import os
 import subprocess
 
 import hpt
-from cases.registry import case
 from failures import TestFailure
 from machine import Machine
-from runner import run_cases
+from runner import case, run_cases
 
 # A program in QEMU's place, the fault named by its argument. Whether that ends it is left to the sanitizers.
 FAULTY = r"""

@@ -5,9 +5,9 @@ import os
 import subprocess
 
 import hpt
-from cases.registry import case
-from fleet import LEAST_VALID
 from failures import TestFailure, wait_until
+from fleet import LEAST_VALID
+from runner import case
 
 
 def restored(fleet, source, destination, before, info, kind):

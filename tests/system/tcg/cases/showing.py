@@ -3,9 +3,9 @@
 
 import re
 
-from cases.registry import case
 from cases.slowly import calmed, end_quickly, wait_for
 from failures import QmpError, TestFailure
+from runner import case
 
 # Of the source, in the order in which they must come first.
 EVENTS = ("save_setup", "state_pending", "save_iterate", "save_complete", "save_cleanup")

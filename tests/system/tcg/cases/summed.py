@@ -7,10 +7,10 @@ from dataclasses import replace
 from cases.broken import SOON, WITH_CRC, arrived, go_on, passed_through, who_refused
 from cases.changing import postcopies, resize_in_mid_migration
 from cases.moving import move_radix
-from cases.registry import case
 from cases.saved import snapshots
 from cases.slowly import SLOW, ready_for
 from failures import TestFailure
+from runner import case
 from stream import ENTRIES, FIRST, OPENING, SIZE, STOP, Tap
 from striking import Proxy, Strike
 
