@@ -37,8 +37,10 @@ def accepted(fleet, machine, guest, sent):
 
 def refused(fleet, machine, sentence, **options):
     end, _, destination = passed_through(fleet, machine, **options)
+    # It says more between its refusal and its end.
+    ended = destination.process.wait(60)
     said = destination.said()
-    if end["status"] != "failed" or destination.process.wait(60) != 1 or not re.search(sentence, said):
+    if end["status"] != "failed" or ended != 1 or not re.search(sentence, said):
         raise TestFailure(f"{end}; {said}")
     fleet.drop(destination)
     go_on(machine)
