@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes the KVM host with what belongs into it, boots it and runs one task of inside/main.py there."""
+"""Makes the KVM host, boots it and runs one task of inside/main.py there."""
 
 import json
 import os
@@ -17,7 +17,7 @@ EMULATOR = "10.0"
 
 
 def build(series, patched=True):
-    """QEMU for the host; what it is called there, and its path."""
+    """Builds QEMU for the host; returns "NAME=PATH" with its name there."""
     name = series if patched else f"{series},unpatched"
     return f"{name}={script('qemu', series, '--kvm', *([] if patched else ['--unpatched']))}"
 

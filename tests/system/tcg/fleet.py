@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The QEMU processes of a run, and what its cases share: programs, the guest's files, a migration with all its checks."""
+"""The QEMU processes of a run, and what its cases share: programs, the guest's files, migrations with their checks."""
 
 import contextlib
 import json
@@ -183,7 +183,7 @@ class Fleet:
             total["valid"] + total["invalid"],
             stopped["valid"] + stopped["invalid"],
         ):
-            raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but the library says {stats}")
+            raise TestFailure(f"on the wire {records} records, {slots} slots, {last} at the stop; the library: {stats}")
 
     def finish(self, source, destination, watch=0, wire=None, wake=""):
         """A migration's end: compares, lets the guest go on, and notes the figures. The source goes.

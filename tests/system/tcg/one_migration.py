@@ -19,7 +19,7 @@ def figures(counts):
 
 
 def migrate(fleet, guest, source_program, destination_program, keep=None):
-    """A guest boots, works and migrates; what came out. The stream is kept in a file of that name."""
+    """A guest boots, works and migrates; returns the figures. The stream is kept in a file of that name."""
     step(f"booting Linux {fleet.guest_kernel} in a pseries machine with a hash table ({fleet.accel})")
     source = fleet.boot(source_program, guest)
     step(f"migrating it live, {source_program} to {destination_program}, while it forks, maps and writes files")

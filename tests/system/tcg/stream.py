@@ -88,14 +88,14 @@ class Walker:
         next(self.steps)
 
     def _take(self, at, length):
-        """The bytes there, once they have come."""
+        """Waits for the bytes there, and returns them."""
         self.clear = at
         while (end := at + length - self.begins) > len(self.data):
             yield
         return bytes(self.data[end - length : end])
 
     def _find(self, pattern, at):
-        """The group of the first match at or after `at`; where the match ends."""
+        """Waits for the first match at or after `at`; returns its group and where it ends."""
         while not (match := pattern.search(self.data, max(at - self.begins, 0))):
             # RAM: none of it is needed again but what a match may have begun in.
             done = max(len(self.data) - LONGEST_BEGINNING, 0)
@@ -160,7 +160,7 @@ def sections(data):
 
 
 def passes(found):
-    """Slots sent in each sweep over the table: it is another one where the slots go back."""
+    """Slots sent in each sweep over the table. A sweep begins where the slots go back."""
     sent, before = [], 0
     for section in found:
         for index, valid, invalid, _ in section.records:
@@ -201,13 +201,13 @@ class Tap(Between):
                 destination.sendall(piece)
 
     def end(self):
-        """All that was heard, at the migration's end."""
+        """Waits for the migration's end; returns all that was heard."""
         self.join(30)
         self.server.close()
         return self.data
 
     def sections(self):
-        """The table's bodies, at the migration's end."""
+        """Waits for the migration's end; returns the table's bodies."""
         return sections(self.end())
 
 

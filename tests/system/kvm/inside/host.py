@@ -23,7 +23,7 @@ class KvmMachine(Machine):
         return kernel.read(self.process.pid)
 
     def go_on(self, _source):
-        """With KVM nothing is forgotten that tests have to make up for (see tests/system/tcg/loaded.py)."""
+        """KVM forgets nothing that tests have to make up for; see tests/system/tcg/loaded.py."""
         self.qmp("cont")
         return 0
 
@@ -55,7 +55,7 @@ class KvmFleet(Fleet):
             machine=f"{machine},x-vof=on,{CAPABILITIES}",
             accel="kvm",
             cpu="host",
-            # Without times its kernel's complaints, when a case quotes them, are not taken for the host's.
+            # Lines with times are the host's kernel's: a case may quote this guest's.
             append=f"printk.time=0 {append}".strip(),
             **options,
         )
@@ -69,7 +69,7 @@ class KvmFleet(Fleet):
         return machine.query()["save-order"]
 
     def boot(self, program, guest, mmu="Hash", rust=True, **options):
-        """As a boot takes longer than most cases, a guest that a case has left does, if it is of the same kind."""
+        """Takes a guest that the case before has left, if it is of the same kind: a boot takes long."""
         spare, self.spare = self.spare, None
         if spare:
             wanted = (program, guest, rust and program.patched)

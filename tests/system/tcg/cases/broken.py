@@ -41,7 +41,7 @@ REFUSED = {
 
 
 def who_refused(machine):
-    """The destination has ended by itself, as QEMU does when it refuses a stream; whose sentence says why."""
+    """Waits for a destination that refuses a stream to end by itself; returns whose sentence says why."""
     try:
         status = machine.process.wait(60)
     except subprocess.TimeoutExpired:
@@ -56,7 +56,7 @@ def who_refused(machine):
 
 
 def begin_through(fleet, machine, strike=None, options=None, guest=None, rust=True, program=None, return_path=True):
-    """Begins a migration through a proxy to a new process; the proxy and the destination."""
+    """Begins a migration through a proxy to a new process; returns the proxy and the destination."""
     destination = fleet.machine(program or machine.program, guest or machine.guest, incoming=True, rust=rust)
     if strike and strike.kind == "kill" and not strike.victim:
         strike.victim = destination.process
@@ -67,7 +67,7 @@ def begin_through(fleet, machine, strike=None, options=None, guest=None, rust=Tr
 
 
 def passed_through(fleet, machine, strike=None, options=None, **others):
-    """A migration through a proxy to a new process, to whatever end: (query-migrate, the proxy, the destination)."""
+    """Migrates through a proxy, to whatever end; returns query-migrate, the proxy and the destination."""
     proxy, destination = begin_through(fleet, machine, strike, options, **others)
     while (end := machine.migration())["status"] not in ("completed", "failed", "cancelled"):
         if proxy.idle() > PATIENCE and end["status"] == "device":
@@ -79,27 +79,27 @@ def passed_through(fleet, machine, strike=None, options=None, **others):
 
 
 def go_on(machine):
-    """After a migration that was refused, or led to a destination that is given up."""
+    """Lets the source's guest go on after a refusal, or when the destination is given up."""
     if machine.migration()["status"] == "completed":
         machine.qmp("cont")
     machine.wait_status("running")
 
 
 def reason(machine, end):
-    """What query-migrate says of a failure. In 7.2 the core keeps nothing of one that the return path reports."""
+    """Returns why a migration failed. In 7.2 the core keeps no reason that came by the return path."""
     if not end.get("error-desc") and machine.program.series != "7.2":
         raise TestFailure("query-migrate says no reason")
     return end.get("error-desc")
 
 
 def arrived(machine, destination):
-    """How the tables differ once the destination has all: both guests are held."""
+    """Returns how the tables differ once the destination has all. Both guests are held."""
     destination.wait_status("paused")
     return hpt.compare(machine.hpt(), destination.hpt())
 
 
 def whole(fleet, machine, **options):
-    """An unharmed migration, whose destination is given up when the tables were compared; what pieces there were."""
+    """Migrates unharmed, compares, gives the destination up; returns what pieces there were."""
     end, proxy, destination = passed_through(fleet, machine, **options)
     if end["status"] != "completed":
         raise TestFailure(f"an unharmed migration {end['status']}: {end.get('error-desc')}; {destination.said()}")
@@ -141,7 +141,7 @@ class Striker:
         return Strike(place, number, self.random.random(), kind, bits)
 
     def strike(self, kind, place):
-        """One strike, at another piece of that place if the migration ends before it; what came of it."""
+        """Strikes once, at another piece of that place if the migration ends before it; returns what came of it."""
         for _ in range(20):
             strike = self.choose(kind, place)
             end, proxy, destination = passed_through(self.fleet, self.machine, strike, MODES[place[0]])
@@ -165,7 +165,7 @@ class Striker:
         return outcome
 
     def judge(self, end, destination, proxy):
-        """Who refused; or, of a migration that was completed, how the tables differ."""
+        """Returns who refused, or how the tables of a completed migration differ."""
         if end["status"] == "completed":
             found = arrived(self.machine, destination)
             if found.same():

@@ -11,7 +11,7 @@ RESIZABLE = "pseries,resize-hpt=enabled"
 
 
 def reboot(machine):
-    """In the middle of a migration."""
+    """Reboots the guest in the middle of a migration."""
     machine.wait_migration("active")
     ups = machine.console().count(b"MMU")
     machine.type("reboot -f")
@@ -30,14 +30,14 @@ def reboot_during(fleet, series):
 
 
 def reboot_into(fleet, machine, program, mmu, append):
-    """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
+    """Reboots into that MMU in the middle of a migration; returns the destination, held, and query-migrate."""
     destination = begin_slowly(fleet, machine, program, 1 << 20)
     # What the firmware hands to the kernel at its next start.
     machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
     reboot(machine)
     machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
     if mmu == "Hash":
-        # The size of a table that the destination has not heard of at the stop cannot be sent: the migration would fail.
+        # A size that is new at the stop cannot be sent: the migration would fail.
         machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
         wait_for(machine, "the new size", lambda: machine.query()["save-order"])
     end_quickly(machine)
@@ -69,7 +69,7 @@ def resize(machine, order):
 
 
 def resize_in_mid_migration(fleet, machine, program, change):
-    """To a table so many orders larger; the destination, running, and the new order."""
+    """Resizes the table by so many orders; returns the destination, running, and the new order."""
     destination = begin_slowly(fleet, machine, program)
     wait_for(machine, "the table's size", lambda: machine.query()["save-order"])
     before = machine.query()["save-order"]
@@ -83,7 +83,7 @@ def resize_in_mid_migration(fleet, machine, program, change):
 
 
 def resize_in_migrations(fleet, series):
-    """The guest makes its table larger while it is migrated, and smaller again; the order it began and ends with."""
+    """The guest makes its table larger while it is migrated, then smaller; returns the order at both ends."""
     machine = fleet.start(series, machine=RESIZABLE)
     machine, larger = resize_in_mid_migration(fleet, machine, machine.program, 1)
     _, order = resize_in_mid_migration(fleet, machine, fleet.program(series, False), -1)

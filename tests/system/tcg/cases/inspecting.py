@@ -19,7 +19,7 @@ def expect(what, found, wanted):
 
 
 def check(path, table_path, table):
-    """A file's report against the table that the source had at the end; the report."""
+    """Compares a file with the table that the source had at the end; returns htab-inspect's report."""
     report = inspector.inspect(path, "--against-table", inspector.save_table(table_path, table))
     entries = hpt.entries(table)
     if len(entries) < LEAST_VALID:

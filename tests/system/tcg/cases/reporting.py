@@ -45,7 +45,7 @@ FAULTS = {
 
 
 class Reporter(Machine):
-    """As far as the end of a case goes."""
+    """A machine as far as the end of a case needs it."""
 
     def __init__(self, program, fault, folder):  # pylint: disable=super-init-not-called
         self.program, self.said_path = f"{program} {fault}", os.path.join(folder, "reporter.said")
@@ -57,8 +57,8 @@ class Reporter(Machine):
 
 
 def outcome(fleet, function):
-    """What the runner makes of a case: how many have passed and failed, and what it prints."""
-    # Its own list of machines: those of the case that asks are not to be judged here.
+    """Returns what the runner makes of a case: how many have passed and failed, and what it prints."""
+    # A list of machines of its own: those of the calling case are not judged here.
     machines, fleet.machines = fleet.machines, []
     printed = io.StringIO()
     try:

@@ -11,7 +11,7 @@ from runner import case
 
 
 def restored(fleet, source, destination, before, info, kind):
-    """A guest that was stopped at `before`, its table then, goes on elsewhere."""
+    """A guest that was stopped with the table `before` goes on elsewhere."""
     found = hpt.compare(before, destination.hpt())
     if not found.same() or found.valid < LEAST_VALID:
         raise TestFailure(f"the tables differ: {found}")
@@ -33,7 +33,7 @@ def restored(fleet, source, destination, before, info, kind):
 
 
 def saved_to(fleet, machine, there, back, look=lambda: None):
-    """A guest is saved to one address and goes on from another; the file is looked at before."""
+    """Saves a guest to one address and loads it from another; `look` is called in between."""
     machine.start_migration(there)
     info = machine.wait_migration("completed")
     before = machine.hpt()
@@ -64,16 +64,17 @@ def exec_and_file(fleet, series):
 
 
 def run_job(machine, command, **arguments):
-    """A command of QMP that is a job, to its end."""
+    """Runs a command of QMP that is a job, to its end."""
     machine.qmp(command, job_id="job", **arguments)
 
-    def jobs(*states):
-        return [job for job in machine.qmp("query-jobs") if job["id"] == "job" and (not states or job["status"] in states)]
+    def job():
+        return next(job for job in machine.qmp("query-jobs") if job["id"] == "job")
 
-    done = wait_until(lambda: jobs("concluded"), 240, lambda: f"{command} does not end: {jobs()}", 0.05)
+    wait_until(lambda: job()["status"] == "concluded", 240, lambda: f"{command} does not end: {job()}", 0.05)
+    error = job().get("error")
     machine.qmp("job-dismiss", id="job")
-    if "error" in done[0]:
-        raise TestFailure(f"{command}: {done[0]['error']}")
+    if error:
+        raise TestFailure(f"{command}: {error}")
 
 
 def add_image(machine, path):

@@ -17,7 +17,7 @@ def wait_for(machine, what, condition, seconds=120):
 
 
 def wait_for_round(machine, number):
-    """Until RAM is sent for so many times."""
+    """Waits until RAM is sent for the time of that number."""
     what = f"round {number} of RAM"
     wait_for(machine, what, lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= number)
 

@@ -62,7 +62,8 @@ def crc_with_whom(fleet, series):
     accepted(fleet, machine, summed, sent=True)
     accepted(fleet, machine, plain, sent=True)
     off = refused(fleet, machine, r"x-rust-htab=off the CRC .* cannot be checked", rust=False)
-    unpatched = refused(fleet, machine, r"load of migration failed.*", program=fleet.program(series, False), guest=plain)
+    other = fleet.program(series, False)
+    unpatched = refused(fleet, machine, r"load of migration failed.*", program=other, guest=plain)
     fleet.note(off=off, unpatched=unpatched)
     fleet.migrate(machine)
 
