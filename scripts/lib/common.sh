@@ -24,7 +24,7 @@ die() {
 	exit "$status"
 }
 
-# One fixed first word, so that a run's record can tell "not tried" from "tried and failed".
+# One fixed first word, so that a run's record can separate "not tried" from "tried and failed".
 skip() {
 	printf 'SKIPPED: %s\n' "$*" >&2
 	exit "$SKIP_STATUS"
@@ -44,4 +44,13 @@ as_root() {
 	else
 		return 1
 	fi
+}
+
+# take_turns NAME: one at a time from here on, until it is called again; without a NAME the others' turn begins.
+take_turns() {
+	[[ -z ${turn:-} ]] || exec {turn}>&-
+	turn=""
+	[[ $# -gt 0 ]] || return 0
+	exec {turn}>"$1.lock"
+	flock "$turn"
 }

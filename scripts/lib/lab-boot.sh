@@ -19,7 +19,7 @@ FIRMWARE='^\[ *[0-9]+\.[0-9]{9},[0-9]\] '
 add_module() {
 	local file name=$1 need
 	# Under /lib or /usr/lib, by the age of the package.
-	file=$(find "$kernel_tree" -path '*/lib/modules/*' \( -name "$name.ko" -o -name "${name//_/-}.ko" -o -name "$name.ko.xz" \
+	file=$(find "$kernel" -path '*/lib/modules/*' \( -name "$name.ko" -o -name "${name//_/-}.ko" -o -name "$name.ko.xz" \
 		-o -name "${name//_/-}.ko.xz" \) -print -quit)
 	# Not there: built into this kernel.
 	[[ -n $file ]] || return 0
@@ -149,38 +149,25 @@ choose_emulator() {
 }
 
 lab_boot() {
-	local time=120 smp=1 memory=2G icount=no root="" kernel_tree=""
+	local time=120 smp=1 mem=2G root="" kernel="" icount=no
 	while [[ ${1:-} == -* ]]; do
 		case $1 in
 		--time | --smp | --mem | --root | --kernel)
 			[[ $# -ge 2 ]] || usage
-			case $1 in
-			--kernel) kernel_tree=$2 ;;
-			--root) root=$2 ;;
-			--time) time=$2 ;;
-			--smp) smp=$2 ;;
-			--mem) memory=$2 ;;
-			esac
-			shift 2
-			;;
-		--icount)
-			icount=yes
+			printf -v "${1#--}" %s "$2"
 			shift
 			;;
-		--quiet)
-			# Read by say.
-			# shellcheck disable=SC2034
-			quiet=yes
-			shift
-			;;
+		# say reads the second one.
+		--icount | --quiet) printf -v "${1#--}" yes ;;
 		--)
 			shift
 			break
 			;;
 		*) usage ;;
 		esac
+		shift
 	done
-	[[ $# -ge 1 && $time =~ ^[1-9][0-9]*$ && $smp =~ ^[1-9][0-9]*$ && $memory =~ ^[1-9][0-9]*[MG]?$ ]] || usage
+	[[ $# -ge 1 && $time =~ ^[1-9][0-9]*$ && $smp =~ ^[1-9][0-9]*$ && $mem =~ ^[1-9][0-9]*[MG]?$ ]] || usage
 
 	lab_prepare
 	check_program "$1"
@@ -189,9 +176,9 @@ lab_boot() {
 	local accel=(-accel "tcg,thread=multi")
 	[[ $icount == no ]] || accel=(-accel "tcg,thread=single" -icount "shift=1,align=off,sleep=off")
 
-	local kernel mark log log_fd
-	: "${kernel_tree:=$cache/$(lab_part kernel)}"
-	kernel=("$kernel_tree"/boot/vmlinux-*)
+	local vmlinux mark log log_fd
+	: "${kernel:=$cache/$(lab_part kernel)}"
+	vmlinux=("$kernel"/boot/vmlinux-*)
 	mark="spapr-htab-lab-$$-$RANDOM"
 	# Not local: the traps run after this function has gone.
 	work=$(mktemp -d)
@@ -207,8 +194,8 @@ lab_boot() {
 	log=$cache/log/boot-$(date +%Y%m%d-%H%M%S)-$$.log
 	exec {log_fd}>"$log"
 	# Even a script ended by SIGKILL, which no trap sees, must not leave an emulator behind.
-	local command=(setpriv --pdeathsig KILL "${emulator[@]}" -M powernv9 "${accel[@]}" -smp "$smp" -m "$memory" -nographic
-		-kernel "${kernel[0]}" -initrd "$work/initramfs"
+	local command=(setpriv --pdeathsig KILL "${emulator[@]}" -M powernv9 "${accel[@]}" -smp "$smp" -m "$mem" -nographic
+		-kernel "${vmlinux[0]}" -initrd "$work/initramfs"
 		-append "console=hvc0 quiet oops=panic panic=-1" -no-reboot)
 	local console reached="" status="" oops=no deadline=$((SECONDS + time))
 	exec {console}< <(exec "${command[@]}" </dev/null 2>&1)

@@ -147,19 +147,13 @@ prepare_busybox() {
 lab_kernel_of() {
 	local suite=$1 apt_folder=$cache/apt-$1 kernel kernel_release kernel_version
 	lab_prepare
-	exec {lock}>"$cache/lab.lock"
-	flock "$lock"
-	if [[ -z $(find "$apt_folder/read" -mtime -1 2>/dev/null) ]]; then
-		say "reading the package lists of $suite for ppc64el"
-		# Without the parts for security and updates: the suite itself has a kernel.
+	take_turns "$cache/lab"
+	# Without the parts for security and updates: the suite itself has a kernel.
+	has_lists "$apt_folder" ||
 		debian_sources | awk -v suite="$suite" '$2 !~ /-/ { print "deb", $1, suite, $3 }' | sort -u |
-			write_private_apt "$apt_folder" ppc64el
-		lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
-			skip "apt could not read the lists of $suite (see $cache/apt-update.log)."
-		touch "$apt_folder/read"
-	fi
+		read_lists "$apt_folder" ppc64el
 	prepare_kernel
-	exec {lock}>&-
+	take_turns
 	echo "$cache/$kernel"
 }
 
@@ -171,15 +165,14 @@ lab_packages() {
 	shift
 	lab_prepare
 	if [[ ! -d $cache/$folder ]]; then
-		exec {lock}>"$cache/lab.lock"
-		flock "$lock"
+		take_turns "$cache/lab"
 		# The lists may be older than the archive's last point release.
 		(unpack "$folder" "${@/%/:ppc64el}") 2>"$cache/$name.log" || status=$?
 		if [[ $status -ne 0 ]]; then
-			lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 || true
+			lab_apt apt-get -q update >"$cache/apt/update.log" 2>&1 || true
 			unpack "$folder" "${@/%/:ppc64el}"
 		fi
-		exec {lock}>&-
+		take_turns
 	fi
 	echo "$cache/$folder"
 }
@@ -189,8 +182,7 @@ lab_prepare() {
 	type -P apt-get dpkg-deb >/dev/null ||
 		skip "the lab is made of Debian packages, and this machine has no apt."
 	# Two checkouts, or two terminals, may share the cache.
-	exec {lock}>"$cache/lab.lock"
-	flock "$lock"
+	take_turns "$cache/lab"
 	! lab_ready || return 0
 	rm -f "$cache/lab.stamp"
 	rm -rf "$cache"/unpacking.*
@@ -198,11 +190,7 @@ lab_prepare() {
 	local host_arch kernel kernel_release kernel_version busybox rust
 	host_arch=$(dpkg --print-architecture)
 	install_host_packages "$cache/apt-install.log" "${HOST_PACKAGES[@]}"
-	debian_sources | sed 's/^/deb /' | write_private_apt "$cache/apt" "$host_arch" ppc64el
-	say "reading the package lists for ppc64el"
-	# One suite of several may be out of step on its mirror; what counts is whether the packages are found below.
-	lab_apt apt-get -q update >"$cache/apt-update.log" 2>&1 ||
-		say "apt could not read every list (see $cache/apt-update.log); going on with those it could."
+	debian_sources | sed 's/^/deb /' | read_lists "$cache/apt" "$host_arch" ppc64el
 	prepare_kernel
 	prepare_busybox
 	prepare_rust
@@ -217,6 +205,6 @@ lab_prepare() {
 		rust_series=$(rust_series)
 	EOF
 	mv "$cache/lab.stamp.new" "$cache/lab.stamp"
-	exec {lock}>&-
+	take_turns
 	say "ready: Linux $kernel_release ($kernel_version), $rust, in $cache"
 }

@@ -51,6 +51,23 @@ private_apt() {
 	"$tool" -c "$dir/apt.conf" "$@"
 }
 
+# has_lists DIR: of the last day; what is there serves meanwhile, and without a network.
+has_lists() {
+	[[ -n $(find "$1/read" -mtime -1 2>/dev/null) ]]
+}
+
+# read_lists DIR ARCH… <LINES: writes the configuration and reads its lists.
+read_lists() {
+	write_private_apt "$@"
+	say "reading the package lists for ${*:2}"
+	# One suite of several may be out of step on its mirror; what counts is whether the packages are found.
+	if private_apt "$1" apt-get -q update >"$1/update.log" 2>&1; then
+		touch "$1/read"
+	else
+		say "apt could not read every list (see $1/update.log); those it could read serve."
+	fi
+}
+
 # missing_host_packages PACKAGE…: those that the machine has not installed.
 missing_host_packages() {
 	local package

@@ -47,13 +47,6 @@ quietly() {
 	}
 }
 
-# take_turns NAME: one at a time from here on, until it is called again.
-take_turns() {
-	[[ -z ${turn:-} ]] || exec {turn}>&-
-	exec {turn}>"$1.lock"
-	flock "$turn"
-}
-
 # A newer meson than Debian 12's, in an environment of its own.
 need_meson() {
 	venv=$cache/venv
@@ -98,7 +91,7 @@ pseries_devices() {
 	[[ $series != 7.2 ]] || devices+=(NVDIMM USB_OHCI_PCI)
 }
 
-# qemu_options BUILD: leaves what configure is told in the array $options; the devices, unless all are built, in
+# qemu_options BUILD: leaves configure's options in the array $options; the devices, unless all are built, in
 # $devices; and the folder of the host's packages, if they are not the machine's, in $packages.
 qemu_options() {
 	: "${tree:?}"
@@ -157,7 +150,7 @@ build_qemu() {
 	if [[ $patched == yes ]]; then
 		mkdir -p "$place"
 		cp -r --preserve=timestamps "$library/." "$place"
-		# pkg-config's file tells where it was installed to.
+		# pkg-config's file names the place that it was installed to.
 		sed -i "s|^prefix=.*|prefix=$prefix|" "$place/lib/pkgconfig/spapr-htab.pc"
 		# Whatever its age: ninja must see that it is another one.
 		touch "$place/lib/libspapr_htab.a"

@@ -61,19 +61,9 @@ qemu_versions() {
 	[[ $newest == 0 ]] || echo "$newest"
 }
 
-# fetch_qemu_source: leaves the source version in $version and its pristine folder in $pristine. The lists are read anew
-# once a day: what is unpacked already serves meanwhile, and without a network.
+# fetch_qemu_source: leaves the source version in $version and its pristine folder in $pristine.
 fetch_qemu_source() {
-	local lists=$cache/apt/read
-	if [[ -z $(find "$lists" -mtime -1 2>/dev/null) ]]; then
-		say "reading the lists of Debian's source packages"
-		qemu_apt_sources | write_private_apt "$cache/apt" "$(dpkg --print-architecture)"
-		if qemu_apt apt-get -q update >"$cache/apt-update.log" 2>&1; then
-			touch "$lists"
-		else
-			say "apt could not read every list (see $cache/apt-update.log); going on with those it could."
-		fi
-	fi
+	has_lists "$cache/apt" || qemu_apt_sources | read_lists "$cache/apt" "$(dpkg --print-architecture)"
 	version=$(qemu_versions)
 	[[ -n $version ]] || skip "QEMU $series was not found among Debian's source packages."
 	local name=${version//:/_}

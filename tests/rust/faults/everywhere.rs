@@ -70,6 +70,8 @@ fn faults(call: Call, stage: Option<Stage>) -> Vec<(Fault, Wanted)> {
         Call::Read => {
             all.extend([
                 (Fault::Errno(libc::EINTR), Success),
+                // The changes that it took are lost to the kernel.
+                (Fault::Late(libc::EFAULT), Error(libc::EFAULT, "reading the kernel's hash table failed")),
                 eio(Fault::Value(i64::MAX), "reading the kernel's hash table failed"),
                 eio(Fault::Value(ERRNO_NONSENSE), "reading the kernel's hash table failed"),
             ]);

@@ -1,50 +1,45 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes the KVM host with what belongs into it, boots it and runs one program of tests/system/kvm/inside there."""
+"""Makes the KVM host, boots it and runs one task of inside/main.py there."""
 
+import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCRIPTS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(HERE))), "scripts")
+sys.path[1:1] = [os.path.join(HERE, "..", "tcg"), os.path.join(HERE, "inside")]
+
+# pylint: disable=wrong-import-position
+from fleet import REPO, SYSTEM, output_of, script  # noqa: E402
+
 EMULATOR = "10.0"
 
 
-def output_of(*command):
-    """Its last line; ends as the command does if that fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout.splitlines()[-1]
+def build(series, patched=True):
+    """Builds QEMU for the host; returns "NAME=PATH" with its name there."""
+    name = series if patched else f"{series},unpatched"
+    return f"{name}={script('qemu', series, '--kvm', *([] if patched else ['--unpatched']))}"
 
 
-def build(*options):
-    return output_of(os.path.join(SCRIPTS, "qemu"), *options)
+def boot(programs, seconds, task, suite=None, **options):
+    """Runs a task with these programs ("NAME=PATH") and prints its lines; returns its status and its results.
 
-
-def boot(programs, seconds, command, suite=None):
-    """Runs a command with these programs ("NAME=PATH") in the host: a line for each it prints, and last its status.
-
-    The host's kernel is the lab's, or that of another of Debian's suites.
+    The host's kernel is that of scripts/lab, or that of another of Debian's suites.
     """
-    emulator = build(EMULATOR, "--emulator")
-    folder = tempfile.mkdtemp(prefix="kvm.")
-    try:
-        root = output_of(os.path.join(HERE, "build-host"), folder, *programs)
-        kernel = ["--kernel", output_of(os.path.join(SCRIPTS, "lab"), "kernel-of", suite)] if suite else []
-        machine = [*kernel, "--root", root, "--smp", "2", "--mem", "4G", "--time", str(seconds)]
+    environment = os.environ | {"SPAPR_HTAB_EMULATOR": script("qemu", EMULATOR, "--emulator")}
+    with tempfile.TemporaryDirectory(prefix="kvm.") as folder:
+        root = output_of(os.path.join(SYSTEM, "images"), "host", folder, *programs)[-1]
+        command = [os.path.join(REPO, "scripts", "lab"), "boot", "--root", root, "--smp", "2", "--mem", "4G"]
+        command += ["--time", str(seconds)] + (["--kernel", script("lab", "kernel-of", suite)] if suite else [])
+        command += [os.path.join(HERE, "inside", "start.sh"), task, json.dumps(options)]
+        results = []
         with subprocess.Popen(
-            [os.path.join(SCRIPTS, "lab"), "boot", *machine, os.path.join(HERE, "inside", "start.sh"), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=os.environ | {"SPAPR_HTAB_EMULATOR": emulator},
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", env=environment
         ) as process:
             for line in process.stdout:
-                yield line.rstrip("\n")
-        yield process.returncode
-    finally:
-        shutil.rmtree(folder)
+                if line.startswith("@json "):
+                    results.append(json.loads(line.removeprefix("@json ")))
+                else:
+                    print(line, end="", flush=True)
+        return process.returncode, results

@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 
-from lab import REPO, output_of
-from machine import TestFailure
+from failures import TestFailure
+from fleet import REPO, output_of
 
 GOOD, DIFFERS, BROKEN = 0, 1, 65
 # In the KVM host, where nothing can be built.
@@ -18,7 +18,7 @@ def build(cargo, profile):
     """Its path."""
     command = [*cargo, "build", "--locked", "--profile", profile]
     command += ["--manifest-path", "tools/htab-inspect/Cargo.toml", "--message-format", "json-render-diagnostics"]
-    messages = [json.loads(line) for line in output_of(command, cwd=REPO)]
+    messages = [json.loads(line) for line in output_of(*command, cwd=REPO)]
     return [each["executable"] for each in messages if each.get("executable")][-1]
 
 

@@ -11,14 +11,14 @@
   are no timer interrupts: nothing sleeps to its end, RCU frees nothing, and a guest that forks runs out of memory
   some 20 s later. Later versions have "target/ppc: Migrate DECR SPR".
 - That a processor was started (10.0): all but the first wait for an RTAS call that came long ago, and take no
-  interrupts ("quiesced"); the guest's watchdog tells of hard lockups. Later versions have "target/ppc: Fix
+  interrupts ("quiesced"); the guest's watchdog reports hard lockups. Later versions have "target/ppc: Fix
   env->quiesced migration".
 - The interrupt that XICS has presented and the processor has not taken yet (7.2, 10.0, 10.2): the line is not raised
   again, and XICS presents nothing of that priority to the processor any more, since it waits for an answer.
 
 None of it has to do with the table, and it happens between two unpatched QEMUs too (case what_qemu_forgets). But a
 guest that stands still, or goes astray, shows nothing about its table either. So what is missing is done in every
-loaded guest, before it goes on and whichever QEMU it is in: RAM is compared, and copied where it was lost as told above;
+loaded guest, before it goes on and whichever QEMU it is in: RAM is compared, and copied where it was lost as above;
 gdb starts timers and processors. A guest that does not go on after that is a failure, and so is RAM lost otherwise.
 """
 
@@ -89,8 +89,10 @@ def ram_of(pid):
 
 
 def copy_lost_ram(source, destination):
-    """Between two processes whose guests are held; how many pages of 64 KiB were not the same, and how many of them the
-    source has nothing but zeros in."""
+    """Copies RAM between two processes whose guests are held.
+
+    Returns how many pages of 64 KiB differed, and how many of them are all zeros in the source.
+    """
     (ours, size), (theirs, _) = ram_of(source), ram_of(destination)
     lost = zeros = 0
     with open(f"/proc/{source}/mem", "rb") as here, open(f"/proc/{destination}/mem", "rb+") as there:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import hpt
 import loaded
-from qmp import Qmp, QmpError
+from failures import GuestFailure, QmpError, TestFailure, wait_until
+from qmp import Qmp
 
 TICK = re.compile(rb"tick (\d+) forks (\d+) checks (\d+) bad (\d+)")
 # What a guest's console must never say.
@@ -23,14 +24,6 @@ TROUBLE = re.compile(
 REPORT = re.compile(r"Sanitizer|runtime error|panicked|a bug in spapr-htab")
 # What QEMU and ASan print that is neither trouble nor a reason.
 CHATTER = ("TCG doesn't support requested feature", "WARNING: AddressSanitizer failed to allocate")
-
-
-class TestFailure(Exception):
-    """What a case found to be wrong."""
-
-
-class GuestFailure(TestFailure):
-    """The guest does not go on as it should."""
 
 
 def _die_with_parent():
@@ -107,7 +100,7 @@ class Machine:
             return "".join(line for line in file if not any(each in line for each in CHATTER)).strip()
 
     def kind(self):
-        """The program, and ",off" if it was told to use QEMU's own code."""
+        """The program, and ",off" if it uses QEMU's own code for the table."""
         return str(self.program) + (",off" if self.program.patched and not self.rust else "")
 
     def console(self):
@@ -123,12 +116,11 @@ class Machine:
         return tuple(int(number) for number in found[-1]) if found else (0, 0, 0, 0)
 
     def wait_console(self, pattern, seconds=120):
-        deadline = time.monotonic() + seconds
-        while not re.search(pattern, self.console()):
+        def seen():
             self.check_alive()
-            if time.monotonic() > deadline:
-                raise TestFailure(f"{self.name}: no {pattern!r} within {seconds} s: {self.console()[-300:]!r}")
-            time.sleep(0.05)
+            return re.search(pattern, self.console())
+
+        wait_until(seen, seconds, lambda: f"{self.name}: no {pattern!r}: {self.console()[-300:]!r}", 0.05)
 
     def check_alive(self):
         if self.process.poll() is not None:
@@ -164,7 +156,7 @@ class Machine:
             time.sleep(0.05)
 
     def watch(self, seconds):
-        """Looks on for a while: some trouble is told late."""
+        """Looks on for a while: some trouble is reported late."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check_guest()
@@ -201,10 +193,10 @@ class Machine:
         """x-query-spapr-htab."""
         return self.qmp("x-query-spapr-htab")
 
-    def start_migration(self, uri, downtime_ms=300, bandwidth=0, capabilities=()):
-        if capabilities:
-            states = [{"capability": name, "state": True} for name in capabilities]
-            self.qmp("migrate-set-capabilities", capabilities=states)
+    def set_capability(self, name, state=True):
+        self.qmp("migrate-set-capabilities", capabilities=[{"capability": name, "state": state}])
+
+    def start_migration(self, uri, downtime_ms=300, bandwidth=0):
         # The default of 128 MiB/s would make every case's length a matter of the guest's memory.
         self.qmp("migrate-set-parameters", max_bandwidth=bandwidth or 1 << 34, downtime_limit=downtime_ms)
         self.qmp("migrate", uri=uri)
@@ -217,24 +209,23 @@ class Machine:
         return self.qmp("query-migrate")
 
     def wait_migration(self, *states, seconds=180):
-        """Waits for one of the states; tells what query-migrate says then."""
-        deadline = time.monotonic() + seconds
-        while True:
-            info = self.migration()
-            if info.get("status") in states:
-                return info
-            if info.get("status") in ("completed", "failed", "cancelled"):
-                raise TestFailure(f"the migration ended as {info['status']}: {info.get('error-desc')}")
-            if time.monotonic() > deadline:
-                raise TestFailure(f"the migration is not {states} within {seconds} s: {info}")
-            time.sleep(0.01)
+        """Waits for one of the states; returns what query-migrate says then."""
+
+        def info():
+            found = self.migration()
+            if found.get("status") in states:
+                return found
+            if found.get("status") in ("completed", "failed", "cancelled"):
+                raise TestFailure(f"the migration ended as {found['status']}: {found.get('error-desc')}")
+            return None
+
+        return wait_until(info, seconds, lambda: f"the migration is not {states}: {self.migration()}", 0.01)
 
     def wait_status(self, status, seconds=60):
-        deadline = time.monotonic() + seconds
-        while self.qmp("query-status")["status"] != status:
-            if time.monotonic() > deadline:
-                raise TestFailure(f"{self.name} is {self.qmp('query-status')}, not {status}")
-            time.sleep(0.02)
+        def complaint():
+            return f"{self.name} is {self.qmp('query-status')}, not {status}"
+
+        wait_until(lambda: self.qmp("query-status")["status"] == status, seconds, complaint)
 
     def stop(self):
         if self.process.poll() is None:

@@ -5,9 +5,7 @@ import json
 import socket
 import time
 
-
-class QmpError(Exception):
-    """QEMU answered with an error, or is gone."""
+from failures import QmpError
 
 
 class Qmp:

@@ -2,12 +2,13 @@
 """What guests' tables do while they work: one guest, several workloads, each migrated to a file and inspected."""
 
 import os
+import sys
 import time
 
 import hpt
 import inspector
 from cases.slowly import end_quickly, wait_for
-from machine import TestFailure
+from failures import TestFailure
 
 SERIES = "10.0"
 MEMORY = "1G"
@@ -45,24 +46,24 @@ def processor_seconds(machine):
     return seconds
 
 
-def slots_told(machine):
+def slots_sent(machine):
     """In each pass."""
     return [each["valid"] + each["invalid"] for each in machine.query()["save-passes"]]
 
 
 def snapshot(machine):
-    told = slots_told(machine)
-    return {"time": time.monotonic(), "cpu": processor_seconds(machine), "told": sum(told[1:]), "passes": len(told)}
+    sent = slots_sent(machine)
+    return {"time": time.monotonic(), "cpu": processor_seconds(machine), "told": sum(sent[1:]), "passes": len(sent)}
 
 
 def wait_for_first_pass(machine):
     """Until another one has begun."""
     machine.wait_migration("active")
-    wait_for(machine, "second pass", lambda: len(slots_told(machine)) > 1, FIRST_PASS_SECONDS)
+    wait_for(machine, "second pass", lambda: len(slots_sent(machine)) > 1, FIRST_PASS_SECONDS)
 
 
 def watch(machine, seconds):
-    """Slots told in later passes while the guest runs: for so long, and until there have been some sweeps."""
+    """Slots sent in later passes while the guest runs: for so long, and until there have been some sweeps."""
     wait_for_first_pass(machine)
     before = snapshot(machine)
     while True:
@@ -75,7 +76,7 @@ def watch(machine, seconds):
 
 
 def as_the_kernel_tells(table):
-    """Records and bytes of a first pass under KVM-HV: every slot is told, as valid or in a run of invalid ones."""
+    """Records and bytes of a first pass under KVM-HV: every slot is reported, as valid or in a run of invalid ones."""
     slots = sorted(hpt.entries(table))
     begins = [slot for at, slot in enumerate(slots) if at == 0 or slots[at - 1] != slot - 1]
     ends = [slot + 1 for at, slot in enumerate(slots) if at + 1 == len(slots) or slots[at + 1] != slot + 1]
@@ -86,18 +87,18 @@ def as_the_kernel_tells(table):
     return {"records": records, "bytes": 8 * records + hpt.ENTRY * len(slots), "of_a_group": of_a_group}
 
 
-def migrate(lab, machine, path, seconds):
+def migrate(fleet, machine, path, seconds):
     machine.start_migration(f"exec:cat >{path}", downtime_ms=1, bandwidth=LIVE_BANDWIDTH)
     watched = watch(machine, seconds)
-    end_quickly(machine, lab.hurried_downtime_ms)
+    end_quickly(machine, fleet.hurried_downtime_ms)
     info = machine.wait_migration("completed")
     table = machine.hpt()
     if not isinstance(table, bytes):
-        table = hpt.packed(table, lab.order(machine, table))
+        table = hpt.packed(table, fleet.order(machine, table))
     found = inspector.inspect(path, "--against-table", inspector.save_table(path + ".table", table))["table"]
     stats = machine.query()
     if len(stats["save-passes"]) == MOST_PASSES:
-        raise TestFailure("there have been more passes than the library tells apart: measure for fewer --seconds")
+        raise TestFailure("there have been more passes than the library counts one by one: measure for fewer --seconds")
     if found["crc32"] != f"{stats['save-crc32']:08x}":
         raise TestFailure(f"the file has CRC-32 {found['crc32']}, the library {stats['save-crc32']:08x}")
     for part in ("map", "passes"):
@@ -111,10 +112,10 @@ def migrate(lab, machine, path, seconds):
     }
 
 
-def run(lab, seconds, rounds, picture=None):
+def run(fleet, seconds, rounds, picture=None):
     """The figures of each workload; the first round of the one that compiles is drawn."""
-    machine = lab.boot(lab.program(SERIES), lab.guest(memory=MEMORY))
-    path = os.path.join(lab.folder, "stream")
+    machine = fleet.start(SERIES, memory=MEMORY)
+    path = fleet.path("stream")
     results = {}
     for name, command in WORKLOADS.items():
         machine.type(QUIET)
@@ -122,11 +123,11 @@ def run(lab, seconds, rounds, picture=None):
         time.sleep(SETTLE)
         results[name] = []
         for number in range(rounds):
-            lab.say(f"{name}, round {number + 1} of {rounds}")
-            results[name].append(migrate(lab, machine, path, seconds))
+            print(f"{name}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+            results[name].append(migrate(fleet, machine, path, seconds))
             if picture and name == DRAWN and number == 0:
                 inspector.draw(path, picture)
             os.unlink(path)
             machine.check_guest()
             machine.qmp("cont")
-    return {"guest_kernel": lab.guest_kernel, "qemu": SERIES, "seconds": seconds, "workloads": results}
+    return {"guest_kernel": fleet.guest_kernel, "qemu": SERIES, "seconds": seconds, "workloads": results}

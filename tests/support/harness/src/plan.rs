@@ -42,6 +42,8 @@ impl Call {
 pub enum Fault {
     /// It does nothing and gives this errno.
     Errno(i32),
+    /// A read: the kernel has taken the marks of what it looked at, and gives this errno. Others: as `Errno`.
+    Late(i32),
     /// It does nothing and returns this.
     Value(i64),
     /// It handles so many bytes at most.

@@ -7,6 +7,7 @@ mod callbacks;
 use crate::memory::Memory;
 use crate::plan::{Call, Fault, Plan};
 pub use callbacks::segments;
+use htab_model::model::{self, Op};
 use htab_model::vm::HtabFd;
 use htab_model::{Model, Vm};
 use libc::c_int;
@@ -206,8 +207,13 @@ impl World {
     }
 
     fn fault(&self, call: Call) -> Result<Option<usize>, i64> {
-        match self.plan.next(call) {
-            Some(Fault::Errno(errno)) => Err(-i64::from(errno)),
+        Self::at_once(self.plan.next(call))
+    }
+
+    /// What comes of a fault that leaves nothing to do: a result, or the most to be handled.
+    fn at_once(fault: Option<Fault>) -> Result<Option<usize>, i64> {
+        match fault {
+            Some(Fault::Errno(errno) | Fault::Late(errno)) => Err(-i64::from(errno)),
             Some(Fault::Value(value)) => Err(value),
             Some(Fault::Quiet(_)) => Err(0),
             Some(Fault::Short(most)) => Ok(Some(most)),
@@ -239,18 +245,30 @@ impl World {
 
     /// `read(2)`: bytes or -errno.
     pub fn read(&self, fd: c_int, data: &mut [u8]) -> i64 {
-        let most = match self.fault(Call::Read) {
+        let (late, fault) = match self.plan.next(Call::Read) {
+            Some(Fault::Late(errno)) => (Some(errno), None),
+            fault => (None, fault),
+        };
+        let most = match Self::at_once(fault) {
             Ok(short) => short.unwrap_or(usize::MAX).min(data.len()),
             Err(result) => return result,
         };
         if let Some(answers) = held(&self.answers).as_mut() {
             let answer = answers.pop_front().unwrap_or_default();
+            if let Some(errno) = late {
+                return -i64::from(errno);
+            }
             let fits = answer.len().min(most);
             data[..fits].copy_from_slice(&answer[..fits]);
             return bytes(answer.len());
         }
         let mut fds = held(&self.fds);
-        fds.get_mut(&fd).map_or(-i64::from(libc::EBADF), |fd| counted(fd.read(&mut data[..most])))
+        let Some(fd) = fds.get_mut(&fd) else { return -i64::from(libc::EBADF) };
+        // The next read of the model is this one: `fds` is locked.
+        if let Some(errno) = late {
+            self.model().fail(Op::Read, 0, model::Fault::Late(errno));
+        }
+        counted(fd.read(&mut data[..most]))
     }
 
     /// `writev(2)`: bytes or -errno.
@@ -292,7 +310,7 @@ impl World {
                 out.order = 18;
                 return 0;
             }
-            Some(Fault::Errno(errno)) => return -errno,
+            Some(Fault::Errno(errno) | Fault::Late(errno)) => return -errno,
             Some(Fault::Value(order)) => {
                 out.kind = SPAPR_HTAB_TABLE_KERNEL;
                 out.order = u32::try_from(order).unwrap_or(u32::MAX);

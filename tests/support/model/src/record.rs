@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Records of the HPT fd, built and parsed independently of the library under test.
+//! Records of the HPT fd and of the stream, built and parsed independently of the library under test.
 //!
-//! A record is a header in **host** byte order, then its valid entries, **big-endian** on every host:
+//! A record is a header, then its valid entries. The kernel's header is in **host** byte order, the stream's is
+//! big-endian; entries are **big-endian** in both, on every host:
 //!
 //! ```text
 //!   0       4         6           8              24
@@ -38,7 +39,7 @@ pub const R_C: u64 = 0x80;
 /// `HPTE_GR_MODIFIED`: in the revmap's copy of the second doubleword, "changed since it was last read".
 pub const R_MODIFIED: u64 = 1 << 62;
 
-/// One record.
+/// One record, whatever the byte order it was read in.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Record {
     pub index: u32,
@@ -58,13 +59,28 @@ impl Record {
         (self.index, self.valid.len(), self.n_invalid)
     }
 
-    /// The bytes as the kernel would hand them over or take them.
+    /// The bytes as the kernel returns or takes them.
     ///
     /// # Panics
     /// With more than 65535 valid entries, which no record can hold.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let n_valid = u16::try_from(self.valid.len()).expect("a record holds at most 65535 valid entries");
-        let mut bytes = header(self.index, n_valid, self.n_invalid).to_vec();
+        self.with_header(header(self.index, self.n_valid(), self.n_invalid))
+    }
+
+    /// The bytes as they are in a stream.
+    ///
+    /// # Panics
+    /// With more than 65535 valid entries, which no record can hold.
+    pub fn to_stream_bytes(&self) -> Vec<u8> {
+        self.with_header(stream_header(self.index, self.n_valid(), self.n_invalid))
+    }
+
+    fn n_valid(&self) -> u16 {
+        u16::try_from(self.valid.len()).expect("a record holds at most 65535 valid entries")
+    }
+
+    fn with_header(&self, header: [u8; HEADER_SIZE]) -> Vec<u8> {
+        let mut bytes = header.to_vec();
         for (v, r) in &self.valid {
             bytes.extend_from_slice(&v.to_be_bytes());
             bytes.extend_from_slice(&r.to_be_bytes());
@@ -73,13 +89,18 @@ impl Record {
     }
 }
 
-/// A header's bytes.
+/// A header as the kernel returns or takes it.
 pub fn header(index: u32, n_valid: u16, n_invalid: u16) -> [u8; HEADER_SIZE] {
-    let mut bytes = [0; HEADER_SIZE];
-    bytes[..4].copy_from_slice(&index.to_ne_bytes());
-    bytes[4..6].copy_from_slice(&n_valid.to_ne_bytes());
-    bytes[6..].copy_from_slice(&n_invalid.to_ne_bytes());
-    bytes
+    join(index.to_ne_bytes(), n_valid.to_ne_bytes(), n_invalid.to_ne_bytes())
+}
+
+/// A header as it is in a stream.
+pub fn stream_header(index: u32, n_valid: u16, n_invalid: u16) -> [u8; HEADER_SIZE] {
+    join(index.to_be_bytes(), n_valid.to_be_bytes(), n_invalid.to_be_bytes())
+}
+
+fn join([a, b, c, d]: [u8; 4], [e, f]: [u8; 2], [g, h]: [u8; 2]) -> [u8; HEADER_SIZE] {
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The records back to back.
@@ -87,24 +108,69 @@ pub fn to_bytes(records: &[Record]) -> Vec<u8> {
     records.iter().flat_map(Record::to_bytes).collect()
 }
 
-/// Takes what a read returned apart.
+/// Whose numbers a header has.
+#[derive(Clone, Copy)]
+enum Numbers {
+    Host,
+    BigEndian,
+}
+
+/// The first record's header and entries, and what is behind them.
+type Split<'a> = (Record, &'a [u8], &'a [u8]);
+
+/// Cuts off the first record, whose entries are not parsed yet.
+fn split(bytes: &[u8], numbers: Numbers) -> Result<Split<'_>, String> {
+    let Some((&[a, b, c, d, e, f, g, h], rest)) = bytes.split_first_chunk::<HEADER_SIZE>() else {
+        return Err(format!("{} bytes where a header should be", bytes.len()));
+    };
+    let index = [a, b, c, d];
+    let (index, [n_valid, n_invalid]) = match numbers {
+        Numbers::Host => (u32::from_ne_bytes(index), [[e, f], [g, h]].map(u16::from_ne_bytes)),
+        Numbers::BigEndian => (u32::from_be_bytes(index), [[e, f], [g, h]].map(u16::from_be_bytes)),
+    };
+    let Some((entries, rest)) = rest.split_at_checked(usize::from(n_valid) * HPTE_SIZE) else {
+        return Err(format!("{} bytes where {n_valid} entries should be", rest.len()));
+    };
+    Ok((Record { index, valid: Vec::new(), n_invalid }, entries, rest))
+}
+
+fn parse_all(mut bytes: &[u8], numbers: Numbers) -> Result<Vec<Record>, String> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let (mut record, entries, rest) = split(bytes, numbers)?;
+        record.valid = entries.chunks_exact(HPTE_SIZE).map(|e| (be64(&e[..8]), be64(&e[8..]))).collect();
+        records.push(record);
+        bytes = rest;
+    }
+    Ok(records)
+}
+
+/// The records that a read of the kernel's fd returned.
 ///
 /// # Errors
 /// When the bytes are not a whole number of records.
-pub fn parse(mut bytes: &[u8]) -> Result<Vec<Record>, String> {
+pub fn parse(bytes: &[u8]) -> Result<Vec<Record>, String> {
+    parse_all(bytes, Numbers::Host)
+}
+
+/// The records of a stream, without a body's beginning and end.
+///
+/// # Errors
+/// When the bytes are not a whole number of records.
+pub fn parse_stream(bytes: &[u8]) -> Result<Vec<Record>, String> {
+    parse_all(bytes, Numbers::BigEndian)
+}
+
+/// What a read of the kernel's fd returned, cut into its records: the segments of a writev.
+///
+/// # Errors
+/// When the bytes are not a whole number of records.
+pub fn cut(mut bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
-        let Some((head, rest)) = bytes.split_at_checked(HEADER_SIZE) else {
-            return Err(format!("{} bytes where a header should be", bytes.len()));
-        };
-        let index = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
-        let n_valid = usize::from(u16::from_ne_bytes([head[4], head[5]]));
-        let n_invalid = u16::from_ne_bytes([head[6], head[7]]);
-        let Some((entries, rest)) = rest.split_at_checked(n_valid * HPTE_SIZE) else {
-            return Err(format!("{} bytes where {n_valid} entries should be", rest.len()));
-        };
-        let valid = entries.chunks_exact(HPTE_SIZE).map(|e| (be64(&e[..8]), be64(&e[8..]))).collect();
-        records.push(Record { index, valid, n_invalid });
+        let (_, _, rest) = split(bytes, Numbers::Host)?;
+        let (record, rest) = bytes.split_at(bytes.len() - rest.len());
+        records.push(record);
         bytes = rest;
     }
     Ok(records)
@@ -114,18 +180,27 @@ fn be64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
-/// A table as replayed from what was read of it: what a destination would hold.
+/// What a destination holds after the records it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
     pub slots: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Replay {
-    /// Applies a record as a destination does.
+    /// Of records that were read of the kernel's fd: entries lose the kernel's lock bit.
     pub fn apply(&mut self, record: &Record) {
+        self.store(record, !V_HVLOCK);
+    }
+
+    /// Of records of a stream: entries stay as they are.
+    pub fn apply_unchanged(&mut self, record: &Record) {
+        self.store(record, u64::MAX);
+    }
+
+    fn store(&mut self, record: &Record, v_bits: u64) {
         let mut slot = u64::from(record.index);
         for &(v, r) in &record.valid {
-            self.slots.insert(slot, (v & !V_HVLOCK, r));
+            self.slots.insert(slot, (v & v_bits, r));
             slot += 1;
         }
         for _ in 0..record.n_invalid {
@@ -140,8 +215,8 @@ impl Replay {
     }
 }
 
-/// A 4 KiB entry that every kernel accepts, told apart from others by `n` and reading back as it was
-/// written on old and ISA 3.0 hardware alike (the virtual address stays within the 52 bits they share).
+/// A 4 KiB entry that every kernel accepts, another one for each `n`. It reads back as it was written on old and on
+/// ISA 3.0 hardware: the virtual address stays within the 52 bits that both have.
 pub fn hpte(n: u64) -> (u64, u64) {
     ((0x1000 + n) << 7 | V_VALID, (n & 0xff_ffff) << 12 | R_R | R_C | 0x12)
 }
@@ -150,4 +225,46 @@ pub fn hpte(n: u64) -> (u64, u64) {
 pub fn bolted_hpte(n: u64) -> (u64, u64) {
     let (v, r) = hpte(n);
     (v | V_BOLTED, r)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, Replay, V_HVLOCK, cut, parse, parse_stream, to_bytes};
+
+    const BYTES: [u8; 32] = [
+        0, 0, 1, 2, 0, 1, 0, 3, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x58, 0x21, 0x22, 0x23, 0x24, 0x25,
+        0x26, 0x27, 0x28, 0, 0, 0, 9, 0, 0, 0, 1,
+    ];
+    const ENTRY: (u64, u64) = (0x1112_1314_1516_1758, 0x2122_2324_2526_2728);
+
+    #[test]
+    fn records_of_a_stream() {
+        let records = parse_stream(&BYTES).expect("whole records");
+        assert_eq!(records, [Record::new(0x102, &[ENTRY], 3), Record::new(9, &[], 1)]);
+        assert_eq!(records.iter().flat_map(Record::to_stream_bytes).collect::<Vec<_>>(), BYTES);
+        for short in (1..8).chain(9..24).chain(25..32) {
+            assert!(parse_stream(&BYTES[..short]).is_err(), "{short} bytes");
+        }
+    }
+
+    #[test]
+    fn records_of_the_kernel() {
+        let records = [Record::new(0x102, &[ENTRY], 3), Record::new(9, &[], 1)];
+        let bytes = to_bytes(&records);
+        assert_eq!(parse(&bytes), Ok(records.to_vec()));
+        assert_eq!(cut(&bytes), Ok(vec![&bytes[..24], &bytes[24..]]));
+        assert!(cut(&bytes[..31]).is_err() && parse(&bytes[..31]).is_err());
+        assert_eq!(bytes == BYTES, cfg!(target_endian = "big"));
+    }
+
+    #[test]
+    fn the_lock_bit_shows_in_a_stream_only() {
+        let (mut read, mut sent) = (Replay::default(), Replay::default());
+        let (v, r) = ENTRY;
+        let record = Record::new(7, &[(v, r)], 0);
+        read.apply(&record);
+        sent.apply_unchanged(&record);
+        assert_eq!(read.dump(), [(7, v & !V_HVLOCK, r)]);
+        assert_eq!(sent.dump(), [(7, v, r)]);
+    }
 }

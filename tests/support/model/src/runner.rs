@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs named checks and tells how they went, where no test harness is: in the machine that the real kernel runs.
+//! Runs named checks and prints their results where there is no test harness: in the machine that the real kernel runs.
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-/// A check, to be run once.
 pub type Check<'a> = Box<dyn Fn() -> Result<(), String> + 'a>;
 
-/// Runs each check and prints `ok NAME` or `FAILED NAME: why`, and lastly `N passed, N failed`. None at all is a failure.
+/// Runs each check and prints `ok NAME` or `FAILED NAME: why`, and lastly `N passed, N failed`. No check at all is a
+/// failure.
 pub fn run<'a>(checks: impl IntoIterator<Item = (impl Display, Check<'a>)>) -> ExitCode {
     let (mut passed, mut failed) = (0, 0);
     for (name, check) in checks {

@@ -24,16 +24,13 @@ pub enum GuestOp {
     SpinUntilSet(u64),
 }
 
-/// `H_REMOVE`.
 pub const H_REMOVE: u64 = 0x04;
-/// `H_ENTER`.
 pub const H_ENTER: u64 = 0x08;
-/// `H_PROTECT`.
 pub const H_PROTECT: u64 = 0x18;
-/// `H_EXACT`.
+/// A flag of `H_ENTER`: into this slot, not into any of its group.
 pub const H_EXACT: u64 = 1 << (63 - 24);
 
-/// One VM.
+/// One VM: hash once it has a table, until then what its host makes of it.
 pub trait Vm: Send + Sync {
     /// `KVM_PPC_ALLOCATE_HTAB`: allocates a table of 2^`order` bytes, or clears the one there is if it has
     /// that order. Returns the order granted.
@@ -59,6 +56,13 @@ pub trait Vm: Send + Sync {
     /// What `KVM_SET_USER_MEMORY_REGION` gives.
     fn set_ram(&self, bytes: u64) -> Result<(), i32>;
 
+    /// `KVM_GET_DIRTY_LOG` of the guest's memory; the first call turns logging on. Returns how many host pages were
+    /// stored to since the last one, as far as the hardware's C bits show.
+    ///
+    /// # Errors
+    /// ENOENT when the guest has no memory ([`Vm::set_ram`]).
+    fn read_dirty_log(&self) -> Result<u64, i32>;
+
     /// Has the guest do something and returns a hypercall's result. It needs memory ([`Vm::set_ram`]) and the
     /// virtual real mode area's entries for the pages it uses, [`GUEST_CODE`] among them.
     ///
@@ -79,13 +83,23 @@ pub trait Vm: Send + Sync {
     fn clock_ns(&self) -> u64;
 }
 
-/// One open HPT fd.
+/// An open HPT fd, which only reads or only writes.
 pub trait HtabFd: Send {
     /// `read(2)`.
     ///
     /// # Errors
     /// The errno.
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, i32>;
+
+    /// `read(2)` of `count` bytes into memory that ends with `buf`: what is behind it cannot be written. On EFAULT,
+    /// `buf` has what the kernel had stored.
+    ///
+    /// # Errors
+    /// EFAULT when the read gets to the end of `buf`.
+    ///
+    /// # Panics
+    /// When the length of `buf` is not a multiple of 8, so that a doubleword lies across its end.
+    fn read_faulting(&mut self, buf: &mut [u8], count: usize) -> Result<usize, i32>;
 
     /// `write(2)`. The count returned may be larger than what was given: the kernel does that.
     ///
@@ -100,7 +114,7 @@ pub trait HtabFd: Send {
     fn writev(&mut self, segments: &[&[u8]]) -> Result<usize, i32>;
 }
 
-/// Makes fresh VMs.
+/// Makes the VMs of the cases, another one each time.
 pub trait VmFactory {
     /// A VM with an empty table of 2^`order` bytes.
     ///

@@ -30,7 +30,7 @@ fn the_model_passes_every_case() {
     assert_eq!(failures(&ModelFactory), [""; 0]);
 }
 
-/// POWER8 keeps entries as they are written; nothing else tells it apart.
+/// POWER8 keeps entries as they are written; that is all that differs.
 #[test]
 fn the_model_of_power8_passes_every_case() {
     assert_eq!(failures(&Other(Config { isa300: false, ..Config::hash(18) })), [""; 0]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the model does that a real VM without vCPUs cannot be brought to do (hardware R/C, running vCPUs,
-//! the guest's own changes), and what only a model has: a clock, statistics, faults, a hook.
+//! What a real VM does only with luck or on other hardware (bits stored late, a stale revmap), the methods of the model
+//! that stand for a guest, and what only a model has: a clock, statistics, faults, a hook.
 
 use htab_model::model::{Config, Costs, Fault, Model, Op};
 use htab_model::record::{R_C, R_MODIFIED, R_R, Record, V_HVLOCK, hpte, parse};
@@ -101,6 +101,52 @@ fn a_bolted_only_fd_takes_the_r_and_c_it_hides() {
     assert_eq!(model.dump(), [(10, 0x1281, 0x3012 | R_C)]);
 }
 
+/// What a save can lose that reads once after the guest has stopped and before the dirty log is read.
+#[test]
+fn delayed_c_is_a_change_after_the_stop_when_the_dirty_log_is_read() {
+    let (model, mut fd) = settled();
+    assert!(model.touch_delayed(10, R_R | R_C));
+    assert!(!model.touch_delayed(11, R_C), "an empty slot");
+    assert!(!model.is_dirty(10));
+    assert_eq!(shapes(&mut fd, 4096), [], "the sweep after the stop");
+    assert_eq!(shapes(&mut fd, 4096), [], "and another");
+    let before = model.dump();
+    assert_eq!(model.read_dirty_log(), Ok(1));
+    assert!(model.is_modified(10));
+    assert_ne!(model.dump(), before);
+    assert_eq!(read(&mut fd, 4096), [Record::new(10, &[(0x1281 | V_HVLOCK, 0x3012 | R_R | R_C)], 0)]);
+    assert_eq!(model.read_dirty_log(), Ok(0));
+}
+
+#[test]
+fn delayed_bits_wait_while_vcpus_run() {
+    let (model, mut fd) = settled();
+    model.set_vcpus_running(true);
+    model.touch_delayed(10, R_C);
+    assert_eq!(model.read_dirty_log(), Ok(0), "a later call is to pick it up");
+    assert_eq!(shapes(&mut fd, 4096), []);
+    model.set_vcpus_running(false);
+    assert_eq!(model.read_dirty_log(), Ok(1));
+    assert_eq!(shapes(&mut fd, 4096), [(10, 1, 0)]);
+}
+
+#[test]
+fn delayed_bits_come_with_an_invalidation_and_go_with_the_table() {
+    let (model, mut fd) = settled();
+    model.touch_delayed(10, R_C);
+    model.protect(10, 3);
+    assert_eq!(read(&mut fd, 4096)[0].valid, [(0x1281 | V_HVLOCK, 0x3013 | R_C)]);
+    model.enter(10, 0x1281, 0x3012);
+    model.touch_delayed(10, R_C);
+    model.enter(10, 0x1281, 0x3012);
+    model.touch_delayed(10, R_R);
+    assert_eq!(model.allocate(18), Ok(18));
+    model.enter(10, 0x1281, 0x3012);
+    assert_eq!(model.read_dirty_log(), Ok(0));
+    assert_eq!(model.dump(), [(10, 0x1281, 0x3012)]);
+    assert_eq!(Model::new(18).read_dirty_log(), Err(libc::ENOENT));
+}
+
 #[test]
 fn protecting_is_a_change() {
     let (model, mut fd) = settled();
@@ -121,7 +167,7 @@ fn running_vcpus_make_writes_and_allocations_busy() {
     assert_eq!(model.allocate(18), Err(libc::EBUSY));
     assert_eq!(model.allocate(17), Err(libc::EBUSY));
     model.touch(10, R_C);
-    assert_eq!(shapes(&mut fd, 4096), [(10, 1, 0)], "reads go on");
+    assert_eq!(shapes(&mut fd, 4096), [(10, 1, 0)], "reads work");
     model.set_vcpus_running(false);
     assert_eq!(write.write(&record), Ok(24));
     assert_eq!(model.allocate(18), Ok(18));
@@ -225,6 +271,30 @@ fn faults_strike_the_call_they_were_set_for() {
     model.fail(Op::Read, 0, Fault::Short(24));
     assert_eq!(shapes(&mut fd, 4096), []);
     assert_eq!(shapes(&mut fd, 4096), [(4, 1, 0)], "no fault moved the position");
+}
+
+#[test]
+fn a_late_fault_has_done_the_work() {
+    let (model, mut fd) = settled();
+    model.enter(5, hpte(1).0, hpte(1).1);
+    model.enter(9, hpte(1).0, hpte(1).1);
+    assert_eq!(shapes(&mut fd, 25), [(5, 1, 0)]);
+    model.fail(Op::Read, 0, Fault::Late(libc::EFAULT));
+    assert_eq!(fd.read(&mut [0; 64]), Err(libc::EFAULT));
+    assert_eq!(model.dirty_slots(), 0, "slot 9's mark is gone");
+    model.enter(7, hpte(1).0, hpte(1).1);
+    assert_eq!(shapes(&mut fd, 64), [(7, 1, 0)], "from where the one that failed began");
+
+    let mut first_pass = model.open(0, 0).expect("open");
+    model.fail(Op::Read, 0, Fault::Late(libc::EFAULT));
+    assert_eq!(first_pass.read(&mut [0; 4096]), Err(libc::EFAULT));
+    let expected = [(0, 0, 5), (5, 1, 1), (7, 1, 1), (9, 2, 16373)];
+    assert_eq!(shapes(&mut first_pass, 4096), expected, "still a first pass");
+
+    let mut write = model.open(WRITE, 0).expect("open");
+    model.fail(Op::Write, 0, Fault::Late(libc::EIO));
+    assert_eq!(write.write(&Record::new(20, &[hpte(2)], 0).to_bytes()), Err(libc::EIO));
+    assert!(model.is_modified(20));
 }
 
 /// The loss that QEMU's completion had: a change behind the position, and then a read that finds nothing.

@@ -104,7 +104,7 @@ proptest! {
     }
 
     /// A read that left room for a header, an entry and one byte has wrapped: so one sweep from there, begun
-    /// after the guest stopped, is enough, and a read never tells less than what it covers.
+    /// after the guest stopped, is enough, and a read never reports less than what it covers.
     #[test]
     fn one_sweep_after_the_stop_is_enough_from_index_0(steps in vec(step(), 0..80), last in count()) {
         let model = model();

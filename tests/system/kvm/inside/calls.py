@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from machine import TestFailure
+from failures import TestFailure
 
 TRACING = "/sys/kernel/tracing"
 # The function that opens such an fd, and what it returns.

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lab of tests/system/tcg, inside the KVM host."""
+"""The same fleet inside the KVM host."""
 
 import json
 import os
 
 import kernel
-from lab import Lab
-from machine import Guest, Machine, Program, TestFailure
+from fleet import Fleet
+from failures import TestFailure
+from machine import Guest, Machine, Program
 
 # What a host kernel on emulated hardware does not have.
 CAPABILITIES = "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off"
+
+
+def print_result(result):
+    """Only a console leads out; see kvm_host.py."""
+    print("@json " + json.dumps(result), flush=True)
 
 
 class KvmMachine(Machine):
@@ -17,21 +23,20 @@ class KvmMachine(Machine):
         return kernel.read(self.process.pid)
 
     def go_on(self, _source):
-        """With KVM nothing is forgotten that tests have to make up for (see tests/system/tcg/loaded.py)."""
+        """KVM forgets nothing that tests have to make up for; see tests/system/tcg/loaded.py."""
         self.qmp("cont")
         return 0
 
 
-class KvmLab(Lab):
+class KvmFleet(Fleet):
     machine_class = KvmMachine
     accel = "KVM-HV"
     tables_read = "from the kernel's debugfs"
     # An emulated host may send less than the guest writes.
     hurried_downtime_ms = 10000
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.name = ""
+    def __init__(self):
+        super().__init__()
         self.spare = None
 
     def program(self, series, patched=True):
@@ -50,7 +55,7 @@ class KvmLab(Lab):
             machine=f"{machine},x-vof=on,{CAPABILITIES}",
             accel="kvm",
             cpu="host",
-            # Without times its kernel's complaints, when a case quotes them, are not taken for the host's.
+            # Lines with times are the host's kernel's: a case may quote this guest's.
             append=f"printk.time=0 {append}".strip(),
             **options,
         )
@@ -64,7 +69,7 @@ class KvmLab(Lab):
         return machine.query()["save-order"]
 
     def boot(self, program, guest, mmu="Hash", rust=True, **options):
-        """As a boot takes longer than most cases, a guest that a case has left does, if it is of the same kind."""
+        """Takes a guest that the case before has left, if it is of the same kind: a boot takes long."""
         spare, self.spare = self.spare, None
         if spare:
             wanted = (program, guest, rust and program.patched)
@@ -80,9 +85,6 @@ class KvmLab(Lab):
         if len(self.machines) == 1 and self.machines[0].qmp("query-status")["status"] == "running":
             self.spare = self.machines.pop()
 
-    def begin(self, name):
-        self.name = name
-
     def note(self, **row):
         super().note(**row)
-        print("@row " + json.dumps({"kernel": os.uname().release, "case": self.name} | row), flush=True)
+        print_result({"kernel": os.uname().release} | self.rows[-1])

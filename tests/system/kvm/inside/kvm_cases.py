@@ -11,12 +11,13 @@ import hpt
 from calls import READER, Tracing
 from cases import changing, failing, moving, saved
 from cases.slowly import begin_slowly, end_quickly, passes, wait_for
-from machine import GuestFailure, TestFailure
+from failures import GuestFailure, TestFailure
+from stream import Tap
 
 
-def comparing_sees_changes(lab, series):
+def comparing_sees_changes(fleet, series):
     """The tests' own judge: a table that is read twice while the guest works is not the same, at rest it is."""
-    machine = lab.boot(lab.program(series), lab.guest())
+    machine = fleet.start(series)
     before = machine.hpt()
     machine.wait_ticks(1)
     machine.qmp("stop")
@@ -28,86 +29,74 @@ def comparing_sees_changes(lab, series):
     machine.qmp("cont")
 
 
-def ten_in_one_life(lab, series):
+def ten_in_one_life(fleet, series):
     """There and back, ten times, without a pause of the guest's work."""
-    program = lab.program(series)
-    machine = lab.boot(program, lab.guest())
+    machine = fleet.start(series)
     for _ in range(10):
-        machine = lab.migrate(machine, program)
+        machine = fleet.migrate(machine)
 
 
-def own_code_compared(lab, series):
+def own_code_compared(fleet, series):
     """x-rust-htab=off is QEMU's own code: the same program, to it, between two of it, and back."""
-    program = lab.program(series)
-    machine = lab.boot(program, lab.guest())
+    machine = fleet.start(series)
     for rust in (False, False, True):
-        machine = lab.migrate(machine, program, rust=rust, tap=True)
+        machine = fleet.migrate(machine, rust=rust, tap=True)
 
 
-def two_processors(lab, series):
+def two_processors(fleet, series):
     """-smp 2 with a thread for each, both of which fork."""
-    program = lab.program(series)
-    machine = lab.boot(program, lab.guest(smp=2))
+    machine = fleet.start(series, smp=2)
     machine.wait_console(rb"cpus 2", 5)
-    machine = lab.migrate(machine, program, watch=25)
-    lab.migrate(machine, program)
+    machine = fleet.migrate(machine, watch=25)
+    fleet.migrate(machine)
 
 
-def to_a_file(lab, series):
+def to_a_file(fleet, series):
     """To a file and back."""
-    program = lab.program(series)
-    machine = lab.boot(program, lab.guest())
-    path = os.path.join(lab.folder, "stream")
-    machine.start_migration(f"exec:cat >{path}")
-    info = machine.wait_migration("completed")
-    before = machine.hpt()
-    destination = lab.machine(program, machine.guest, incoming=f"exec:cat {path}")
-    destination.wait_status("paused", 120)
-    saved.restored(lab, machine, destination, before, info, "exec")
+    path = fleet.path("stream")
+    saved.saved_to(fleet, fleet.start(series), f"exec:cat >{path}", f"exec:cat {path}")
     os.unlink(path)
 
 
-def large_table_that_never_rests(lab, series):
+def large_table_that_never_rests(fleet, series):
     """64 MiB of table, and a guest that maps and unmaps all the time: no pass before the stop finds nothing."""
-    program = lab.program(series)
     # The table's size goes by the most memory that the guest may get, unless it may change with the memory.
-    guest = lab.guest(machine="pseries,resize-hpt=disabled", memory="512M,slots=1,maxmem=8G")
-    machine = lab.boot(program, guest)
+    machine = fleet.start(series, machine="pseries,resize-hpt=disabled", memory="512M,slots=1,maxmem=8G")
     machine.type("/work churn &")
     for _ in range(2):
-        destination = begin_slowly(lab, machine, program, 64 << 20)
+        destination = begin_slowly(fleet, machine, bandwidth=64 << 20)
         wait_for(machine, "later passes", lambda: len(passes(machine)) >= 5)
         end_quickly(machine)
-        info = machine.wait_migration("completed")
-        told = machine.query()
-        if told["save-order"] != 26:
-            raise TestFailure(f"the table is of order {told['save-order']}, not 26")
-        clean = [at for at, each in enumerate(told["save-passes"][1:-1], 1) if not each["records"]]
+        fleet.arrival(machine, destination)
+        stats = machine.query()
+        if stats["save-order"] != 26:
+            raise TestFailure(f"the table is of order {stats['save-order']}, not 26")
+        clean = [number for number, each in enumerate(stats["save-passes"][1:-1], 2) if not each["records"]]
         if clean:
-            raise TestFailure(f"the table was at rest in pass {clean}: {told}")
-        machine = lab.finish(machine, destination, info)
+            raise TestFailure(f"the table was at rest in pass {clean}: {stats}")
+        machine = fleet.finish(machine, destination)
 
 
-def radix(lab, series):
+def radix(fleet, series):
     """A guest without a hash table, there and to QEMU's own code and back.
 
     Here a radix guest may find its memory in disorder after a migration, with QEMU's own code as with ours. What
     concerns the table is judged in any case; for the rest, an unpatched QEMU must fail in the same way.
     """
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    guest = lab.guest(append="")
+    patched, unpatched = fleet.program(series), fleet.program(series, False)
+    guest = fleet.guest(append="")
     try:
-        machine = lab.boot(patched, guest, mmu="Radix")
+        machine = fleet.boot(patched, guest, mmu="Radix")
         for program in (patched, unpatched, patched):
-            machine = moving.move_radix(lab, machine, program)
+            machine = moving.move_radix(fleet, machine, program)
     except GuestFailure as failure:
-        lab.drop_each()
-        machine = lab.boot(unpatched, guest, mmu="Radix")
+        fleet.drop_each()
+        machine = fleet.boot(unpatched, guest, mmu="Radix")
         try:
             for _ in range(6):
-                machine = moving.move_radix(lab, machine, unpatched)
+                machine = moving.move_radix(fleet, machine, unpatched)
         except GuestFailure:
-            lab.note(radix="yes", guest="falls over after a migration, as with the unpatched QEMU")
+            fleet.note(radix="yes", guest="falls over after a migration, as with the unpatched QEMU")
             return
         raise TestFailure(f"only with our series: {failure}") from None
 
@@ -136,17 +125,16 @@ class Debugger:
         return answer.lstrip(b"+")[1:-3].decode()
 
 
-def debugger_looks_on(lab, series):
+def debugger_looks_on(fleet, series):
     """HMP's x and a gdbstub read the guest's memory all through a migration, and take no change from it.
 
     QEMU looks only into the table of a guest that has been migrated before: with KVM it takes any other for one in
     real mode (10.0).
     """
-    program = lab.program(series)
-    machine = lab.migrate(lab.boot(program, lab.guest()), program)
+    machine = fleet.migrate(fleet.start(series))
     debugger = Debugger(machine)
     machine.qmp("cont")
-    destination = begin_slowly(lab, machine, program)
+    destination = begin_slowly(fleet, machine)
     looks, said = 0, []
     while len(passes(machine)) < 5 or looks < 400:
         # All of the linear map: each page's entry is in another group.
@@ -156,30 +144,28 @@ def debugger_looks_on(lab, series):
             said.append(debugger.read(address))
         looks += 1
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    told = machine.query()["save-looked-up"]
+    fleet.arrival(machine, destination)
+    again = machine.query()["save-looked-up"]
     failed = [each for each in said if "annot access" in each or each.startswith("E") or not each]
-    lab.note(looks=len(said), failed=len(failed), slots_told_again=told["valid"] + told["invalid"])
-    if failed or not told["records"]:
-        raise TestFailure(f"{len(failed)} of {len(said)} looks failed: {failed[:2]} {said[-2:]}; {told}")
-    lab.finish(machine, destination, info)
+    fleet.note(looks=len(said), failed=len(failed), slots_sent_again=again["valid"] + again["invalid"])
+    if failed or not again["records"]:
+        raise TestFailure(f"{len(failed)} of {len(said)} looks failed: {failed[:2]} {said[-2:]}; {again}")
+    fleet.finish(machine, destination)
 
 
-def calls_counted(lab, series):
+def calls_counted(fleet, series):
     """The calls on the tables' fds, for the component and for QEMU's own code."""
     most_records = os.sysconf("SC_IOV_MAX")
-    program = lab.program(series)
-    machine = lab.boot(program, lab.guest())
+    machine = fleet.start(series)
     for rust in (True, False, False, True):
-        destination = lab.machine(program, machine.guest, rust=rust, incoming=True)
-        wire = lab.tap(destination)
+        destination = fleet.destination(machine, rust=rust)
+        wire = Tap(destination.incoming)
         with Tracing(machine, destination) as tracing:
             machine.start_migration(wire.uri)
-            info = machine.wait_migration("completed")
-            destination.wait_status("paused")
+            fleet.arrival(machine, destination)
             reads, writes = tracing.calls()
         stopped = [call for call in reads if call.end > machine.qmp.event_time("STOP")]
-        told = [len(section.records) for section in wire.sections() if section.records]
+        records = [len(section.records) for section in wire.sections() if section.records]
         row = {
             "source": machine.kind(),
             "destination": destination.kind(),
@@ -187,47 +173,46 @@ def calls_counted(lab, series):
             "bytes_read": sum(call.bytes for call in reads),
             "reads_stopped": len(stopped),
             "bytes_read_stopped": sum(call.bytes for call in stopped),
-            "sections": len(told),
-            "records": sum(told),
+            "sections": len(records),
+            "records": sum(records),
             "writes": len(writes),
             "bytes_written": sum(call.bytes for call in writes),
         }
-        lab.note(**row)
+        fleet.note(**row)
         # A record that a read has cut in two is one again on the other side, without its second header.
         if not 0.9 * row["bytes_read"] < row["bytes_written"] <= row["bytes_read"]:
             raise TestFailure("less was written than read: calls have been missed")
         # A record to a segment, and as many as a call takes.
         most = -(-row["records"] // most_records)
         if rust and len(writes) > most:
-            raise TestFailure(f"{len(writes)} writes for sections of {told} records, not {most} at most")
-        machine = lab.finish(machine, destination, info)
+            raise TestFailure(f"{len(writes)} writes for sections of {records} records, not {most} at most")
+        machine = fleet.finish(machine, destination)
 
 
-def resize_during(lab, series):
+def resize_during(fleet, series):
     """The guest resizes its table while it is migrated. Not with QEMU's own code: it goes on reading while the kernel
     replaces the table, and the host's kernel may fall over (docs/guests-kvm.md).
     """
-    guest = lab.guest(machine="pseries,resize-hpt=enabled")
-    changing.resize_in_migrations(lab, guest, lab.program(series), lab.program(series, False))
+    changing.resize_in_migrations(fleet, series)
 
 
-def from_hash_to_radix(lab, series):
+def from_hash_to_radix(fleet, series):
     """The guest reboots into the other kind of MMU while it is migrated.
 
-    What had to go on with radix is not judged, see there; so it is another guest that reboots from radix to hash.
+    What runs on with radix is not judged (see the case there), so another guest reboots from radix to hash.
     """
-    patched = lab.program(series)
+    patched = fleet.program(series)
     plain = "printk.time=0"
-    for program in (patched, lab.program(series, False)):
-        machine = lab.boot(patched, lab.guest())
-        destination, info = changing.reboot_into(lab, machine, program, "Radix", plain)
-        lab.note(rebooted_to="Radix", source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
-        lab.drop_each()
-    machine = lab.boot(patched, lab.guest(append=""), mmu="Radix")
-    destination, info = changing.reboot_into(lab, machine, patched, "Hash", f"{plain} disable_radix")
-    lab.finish(machine, destination, info)
-    # Not for a case that wants the guest that its options tell of.
-    lab.drop_each()
+    for program in (patched, fleet.program(series, False)):
+        machine = fleet.start(series)
+        destination, info = changing.reboot_into(fleet, machine, program, "Radix", plain)
+        fleet.note(rebooted_to="Radix", source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
+        fleet.drop_each()
+    machine = fleet.start(series, mmu="Radix", append="")
+    destination, _ = changing.reboot_into(fleet, machine, patched, "Hash", f"{plain} disable_radix")
+    fleet.finish(machine, destination)
+    # Not for a case that wants a guest of the same options: this one has rebooted into another MMU.
+    fleet.drop_each()
 
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -244,20 +229,18 @@ def threads(machine):
     return found
 
 
-def sandboxed(lab, series):
+def sandboxed(fleet, series):
     """With all of QEMU's seccomp filters on both sides: the thread that reads ahead is there, and nothing is killed."""
-    program = lab.program(series)
-    machine = lab.boot(program, lab.guest(extra=("-sandbox", SANDBOX)))
+    machine = fleet.start(series, extra=("-sandbox", SANDBOX))
     for _ in range(2):
-        destination = begin_slowly(lab, machine, program)
+        destination = begin_slowly(fleet, machine)
         wait_for(machine, "the reading thread", lambda: READER in dict(threads(machine)))
         wait_for(machine, "later passes", lambda: len(passes(machine)) >= 3)
         outside = [name for each in (machine, destination) for name, filtered in threads(each) if not filtered]
         if outside:
             raise TestFailure(f"not in the sandbox: {outside}")
         end_quickly(machine)
-        info = machine.wait_migration("completed")
-        machine = lab.finish(machine, destination, info)
+        machine = fleet.finish(machine, destination)
 
 
 CASES = [

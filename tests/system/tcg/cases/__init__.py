@@ -2,8 +2,8 @@
 """All cases, in the order in which they run."""
 
 # pylint: disable=unused-import
-from cases import moving, reporting, forgotten, telling, saved, inspecting  # noqa: F401
+from cases import moving, reporting, forgotten, showing, saved, inspecting  # noqa: F401
 from cases import failing, changing, summed, broken, killed  # noqa: F401
-from cases.registry import CASES
+from runner import CASES
 
 __all__ = ["CASES"]

@@ -6,17 +6,17 @@ so hears of a refusal even when it has sent everything.
 """
 
 import itertools
-import os
 import random
 import re
 import subprocess
 from collections import Counter
 
 import hpt
-from cases.registry import case
-from machine import TestFailure
-from stream import END, ENTRY, FOOTER, NAME, PART, RECORD, START, sections
-from striking import CLOSING, ENTRIES, FIRST, HEADER, LATER, OPENING, OPENING_BYTES, SIZE, STOP, Proxy, Strike, Walker
+from failures import TestFailure
+from runner import case
+from stream import CLOSING, ENTRIES, FIRST, HEADER, LATER, OPENING, SIZE, STOP  # kinds and parts
+from stream import END, ENTRY, FOOTER, NAME, OPENING_BYTES, PART, RECORD, START, Walker, sections
+from striking import Proxy, Strike
 
 SEED = 6
 WITH_CRC = "pseries,x-htab-crc=on"
@@ -41,7 +41,7 @@ REFUSED = {
 
 
 def who_refused(machine):
-    """The destination has ended by itself, as QEMU does when it refuses a stream; whose sentence says why."""
+    """Waits for a destination that refuses a stream to end by itself; returns whose sentence says why."""
     try:
         status = machine.process.wait(60)
     except subprocess.TimeoutExpired:
@@ -55,21 +55,20 @@ def who_refused(machine):
     raise TestFailure(f"the destination ended without a reason: {said[-500:]!r}")
 
 
-def begin_through(lab, machine, strike=None, options=None, guest=None, rust=True, program=None, return_path=True):
-    """Begins a migration through a proxy to a new process; the proxy and the destination."""
-    destination = lab.machine(program or machine.program, guest or machine.guest, incoming=True, rust=rust)
+def begin_through(fleet, machine, strike=None, options=None, guest=None, rust=True, program=None, return_path=True):
+    """Begins a migration through a proxy to a new process; returns the proxy and the destination."""
+    destination = fleet.machine(program or machine.program, guest or machine.guest, incoming=True, rust=rust)
     if strike and strike.kind == "kill" and not strike.victim:
         strike.victim = destination.process
-    proxy = Proxy(os.path.join(lab.folder, f"{destination.name}.proxy"), destination.incoming, strike)
-    states = [{"capability": "return-path", "state": return_path}]
-    machine.qmp("migrate-set-capabilities", capabilities=states)
+    proxy = Proxy(destination.incoming, strike)
+    machine.set_capability("return-path", return_path)
     machine.start_migration(proxy.uri, **(options or {}))
     return proxy, destination
 
 
-def passed_through(lab, machine, strike=None, options=None, **others):
-    """A migration through a proxy to a new process, to whatever end: (query-migrate, the proxy, the destination)."""
-    proxy, destination = begin_through(lab, machine, strike, options, **others)
+def passed_through(fleet, machine, strike=None, options=None, **others):
+    """Migrates through a proxy, to whatever end; returns query-migrate, the proxy and the destination."""
+    proxy, destination = begin_through(fleet, machine, strike, options, **others)
     while (end := machine.migration())["status"] not in ("completed", "failed", "cancelled"):
         if proxy.idle() > PATIENCE and end["status"] == "device":
             machine.qmp("migrate_cancel")
@@ -80,53 +79,53 @@ def passed_through(lab, machine, strike=None, options=None, **others):
 
 
 def go_on(machine):
-    """After a migration that was refused, or led to a destination that is given up."""
+    """Lets the source's guest go on after a refusal, or when the destination is given up."""
     if machine.migration()["status"] == "completed":
         machine.qmp("cont")
     machine.wait_status("running")
 
 
 def reason(machine, end):
-    """What query-migrate says of a failure. In 7.2 the core keeps nothing of one that the return path tells it of."""
+    """Returns why a migration failed. In 7.2 the core keeps no reason that came by the return path."""
     if not end.get("error-desc") and machine.program.series != "7.2":
         raise TestFailure("query-migrate says no reason")
     return end.get("error-desc")
 
 
 def arrived(machine, destination):
-    """The destination has all, and what it has is told: both are held."""
+    """Returns how the tables differ once the destination has all. Both guests are held."""
     destination.wait_status("paused")
     return hpt.compare(machine.hpt(), destination.hpt())
 
 
-def whole(lab, machine, **options):
-    """An unharmed migration, whose destination is given up when the tables were compared; what pieces there were."""
-    end, proxy, destination = passed_through(lab, machine, **options)
+def whole(fleet, machine, **options):
+    """Migrates unharmed, compares, gives the destination up; returns what pieces there were."""
+    end, proxy, destination = passed_through(fleet, machine, **options)
     if end["status"] != "completed":
         raise TestFailure(f"an unharmed migration {end['status']}: {end.get('error-desc')}; {destination.said()}")
     destination.wait_status("paused")
-    lab.check_tables(machine, destination)
-    lab.check_sums(machine, destination)
-    lab.drop(destination)
+    fleet.check_tables(machine, destination)
+    fleet.check_sums(machine, destination)
+    fleet.drop(destination)
     go_on(machine)
     return proxy.count
 
 
-def told(counter):
+def counted(counter):
     return ", ".join(f"{number} {' '.join(key)}" for key, number in counter.most_common())
 
 
 class Striker:
     """Strikes again and again at one guest's migrations, and judges each."""
 
-    def __init__(self, lab, series, seed, machine="pseries"):
-        self.lab = lab
+    def __init__(self, fleet, series, seed, machine="pseries"):
+        self.fleet = fleet
         self.random = random.Random(seed)
-        self.machine = lab.boot(lab.program(series), lab.guest(machine=machine))
+        self.machine = fleet.start(series, machine=machine)
         self.ends = Counter()
         self.where = Counter()
         self.missed = 0
-        plain, soon = whole(lab, self.machine), whole(lab, self.machine, options=SOON)
+        plain, soon = whole(fleet, self.machine), whole(fleet, self.machine, options=SOON)
         self.pieces = {place: (soon if place[0] == STOP else plain)[place] for place in PLACES}
         # In 7.2 a guest at work leaves no bandwidth to the table before the stop.
         self.places = [place for place in PLACES if self.pieces[place]]
@@ -142,14 +141,14 @@ class Striker:
         return Strike(place, number, self.random.random(), kind, bits)
 
     def strike(self, kind, place):
-        """One strike, at another piece of that place if the migration ends before it; what came of it."""
+        """Strikes once, at another piece of that place if the migration ends before it; returns what came of it."""
         for _ in range(20):
             strike = self.choose(kind, place)
-            end, proxy, destination = passed_through(self.lab, self.machine, strike, MODES[place[0]])
+            end, proxy, destination = passed_through(self.fleet, self.machine, strike, MODES[place[0]])
             if proxy.struck:
                 break
             self.missed += 1
-            self.lab.drop(destination)
+            self.fleet.drop(destination)
             go_on(self.machine)
         else:
             raise TestFailure(f"no migration got to {place}")
@@ -157,7 +156,7 @@ class Striker:
             outcome = self.judge(end, destination, proxy)
         except TestFailure as failure:
             raise TestFailure(f"{strike}: {failure}") from None
-        self.lab.drop(destination)
+        self.fleet.drop(destination)
         go_on(self.machine)
         self.ends[kind, outcome] += 1
         self.where[place] += 1
@@ -166,7 +165,7 @@ class Striker:
         return outcome
 
     def judge(self, end, destination, proxy):
-        """Who refused; or, of a migration that was completed, how the tables differ."""
+        """Returns who refused, or how the tables of a completed migration differ."""
         if end["status"] == "completed":
             found = arrived(self.machine, destination)
             if found.same():
@@ -182,18 +181,18 @@ class Striker:
 
     def breathe(self):
         self.machine.wait_ticks(1)
-        whole(self.lab, self.machine)
+        whole(self.fleet, self.machine)
 
     def finish(self):
         """The guest has lived through it, and moves."""
         self.machine.wait_ticks(2)
-        self.lab.note(outcomes=told(self.ends), places=told(self.where), ended_before=self.missed, seed=SEED)
-        self.lab.migrate(self.machine, self.machine.program)
+        self.fleet.note(outcomes=counted(self.ends), places=counted(self.where), ended_before=self.missed, seed=SEED)
+        self.fleet.migrate(self.machine)
 
 
 @case
-def walker_finds_every_piece(_lab, _series):
-    """The proxy's eyes: a stream gives the same pieces however it is cut into reads, and those that stream.py finds."""
+def walker_finds_every_piece(_fleet, _series):
+    """The eyes of proxies and taps: a stream gives the same pieces and sections however it is cut into reads."""
     ident = b"\0\0\0\3"
 
     def section(kind, body):
@@ -204,34 +203,39 @@ def walker_finds_every_piece(_lab, _series):
             RECORD.pack(*run) + b"\x7e" * run[1] * ENTRY for run in (*runs, (0, 0, 0))
         )
 
-    ram = section(PART, b"\2" * 5000)
+    bodies = [[(0, 3, 4), (100, 200, 7)], [(200, 2, 0), (5, 2, 0)], [], [(300, 1, 1), (2, 0, 2)]]
+    # RAM, with what looks like the table's but has a slot that the table has not.
+    ram = section(PART, b"\2" * 5000) + section(PART, records((1 << 14, 1, 0)))
+    last = section(END, records(*bodies[3]))
     stream = ram + section(START, NAME + bytes(8) + (18).to_bytes(4, "big"))
-    stream += ram + section(PART, records((0, 3, 4), (100, 200, 7)))
-    stream += ram + section(PART, records((200, 2, 0), (5, 2, 0)))
-    stream += section(PART, records()) + section(END, records((300, 1, 1), (2, 0, 2))) + b"devices"
-    wanted = [(run[0] if run[1] else None) for found in sections(stream) for run in found.records]
+    stream += ram + section(PART, records(*bodies[0])) + ram + section(PART, records(*bodies[1]))
+    stream += section(PART, records(*bodies[2])) + last + b"devices"
+    runs = [run for body in bodies for run in body]
     for step in (1, 3, 7, 100, len(stream)):
         pieces = []
         walker = Walker(pieces.append)
         for at in range(0, len(stream), step):
-            passed, known = min(walker.clear, at), len(pieces)
+            clear, known = min(walker.clear, at), len(pieces)
             walker.feed(stream[at : at + step])
-            if any(piece.at < passed for piece in pieces[known:]):
-                raise TestFailure(
-                    f"in pieces of {step}: {pieces[known:]} were told of late, {passed} bytes had gone on"
-                )
+            if any(piece.at < clear for piece in pieces[known:]):
+                raise TestFailure(f"in pieces of {step}: {pieces[known:]} were met late, {clear} bytes were clear")
         headers = [piece for piece in pieces if piece.kind == HEADER]
         slots = [piece.slot for piece in pieces if piece.kind == ENTRIES]
-        if len(headers) != len(wanted) or slots != [slot for slot in wanted if slot is not None]:
+        if len(headers) != len(runs) or slots != [index for index, valid, _ in runs if valid]:
             raise TestFailure(f"in pieces of {step}: {pieces}")
         parts = Counter(piece.part for piece in pieces if piece.kind == CLOSING)
         if parts != {FIRST: 1, LATER: 2, STOP: 1}:
             raise TestFailure(f"in pieces of {step} the bodies end in {parts}")
+        found = [[record[:3] for record in section.records] for section in walker.sections]
+        if found != bodies or [section.last for section in walker.sections] != [False, False, False, True]:
+            raise TestFailure(f"in pieces of {step} the sections are {walker.sections}")
+    if len(sections(stream.replace(last, last[:-1] + b"?"))) != len(bodies) - 1:
+        raise TestFailure("a body without its footer counts")
 
 
-def strikes(lab, series, number):
+def strikes(fleet, series, number):
     """Half of them cuts, the others flips and insertions in turn, spread over the kinds of places."""
-    striker = Striker(lab, series, SEED, WITH_CRC)
+    striker = Striker(fleet, series, SEED, WITH_CRC)
     striker.random.shuffle(striker.places)
     for at in range(number):
         again, change = divmod(at, 2)
@@ -245,19 +249,19 @@ def strikes(lab, series, number):
 
 
 @case
-def twenty_strikes(lab, series):
+def twenty_strikes(fleet, series):
     """The stream is cut at ten places and changed at ten: each time the destination refuses, and the guest goes on."""
-    strikes(lab, series, 20)
+    strikes(fleet, series, 20)
 
 
 @case
-def four_hundred_strikes(lab, series):
+def four_hundred_strikes(fleet, series):
     """As twenty_strikes, at many more places."""
-    strikes(lab, series, 400)
+    strikes(fleet, series, 400)
 
 
-def flips_in_entries(lab, series, number, machine):
-    striker = Striker(lab, series, SEED + 2, machine)
+def flips_in_entries(fleet, series, number, machine):
+    striker = Striker(fleet, series, SEED + 2, machine)
     places = [place for place in striker.places if place[1] == ENTRIES]
     for at in range(number):
         striker.strike("flip", places[at % len(places)])
@@ -266,15 +270,15 @@ def flips_in_entries(lab, series, number, machine):
 
 
 @case
-def flips_that_no_parser_sees(lab, series):
+def flips_that_no_parser_sees(fleet, series):
     """A bit of an entry: without the CRC the migration is completed with that entry wrong, with it never."""
     number = 30
-    without = flips_in_entries(lab, series, number, "pseries")
-    # An entry that is told again later arrives all the same.
+    without = flips_in_entries(fleet, series, number, "pseries")
+    # An entry that is sent again later arrives all the same.
     wrong, mended = without["flip", "that entry differs"], without["flip", "equal"]
     if wrong + mended < number or wrong < number // 2:
-        raise TestFailure(f"flips in entries are seen without the CRC: then this shows nothing: {told(without)}")
-    lab.drop_each()
-    with_crc = flips_in_entries(lab, series, number, WITH_CRC)
+        raise TestFailure(f"flips in entries are seen without the CRC: then this shows nothing: {counted(without)}")
+    fleet.drop_each()
+    with_crc = flips_in_entries(fleet, series, number, WITH_CRC)
     if with_crc != {("flip", "crc"): number}:
-        raise TestFailure(f"with the CRC: {told(with_crc)}")
+        raise TestFailure(f"with the CRC: {counted(with_crc)}")

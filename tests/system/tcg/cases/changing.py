@@ -3,63 +3,64 @@
 
 import re
 
-from cases.registry import case
-from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, passes, wait_for
-from machine import TestFailure
+from cases.slowly import BUSY, SLOW, begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
+from failures import TestFailure
+from runner import case
+
+RESIZABLE = "pseries,resize-hpt=enabled"
+
+
+def reboot(machine):
+    """Reboots the guest in the middle of a migration."""
+    machine.wait_migration("active")
+    ups = machine.console().count(b"MMU")
+    machine.type("reboot -f")
+    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
 
 
 @case
-def reboot_during(lab, series):
+def reboot_during(fleet, series):
     """The guest reboots while it is migrated: the new table, all of it, arrives."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    ups = machine.console().count(b"MMU")
+    machine = fleet.start(series)
     # The firmware changes so little memory that only a very slow stream does not keep up with it.
-    destination = begin_slowly(lab, machine, patched, 1 << 20)
-    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-    machine.type("reboot -f")
-    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+    destination = begin_slowly(fleet, machine, bandwidth=1 << 20)
+    reboot(machine)
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    lab.finish(machine, destination, info)
+    fleet.finish(machine, destination)
 
 
-def reboot_into(lab, machine, program, mmu, append):
-    """The guest reboots into that MMU in the middle of a migration; the destination, held, and what came of it."""
-    destination = begin_slowly(lab, machine, program, 1 << 20)
-    wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
-    # What the firmware tells the kernel at its next start.
+def reboot_into(fleet, machine, program, mmu, append):
+    """Reboots into that MMU in the middle of a migration; returns the destination, held, and query-migrate."""
+    destination = begin_slowly(fleet, machine, program, 1 << 20)
+    # What the firmware hands to the kernel at its next start.
     machine.qmp("qom-set", path="/machine", property="append", value=f"console=hvc0 quiet {append}".strip())
-    ups = machine.console().count(b"MMU")
-    machine.type("reboot -f")
-    wait_for(machine, "the reboot", lambda: machine.console().count(b"MMU") > ups)
+    reboot(machine)
     machine.wait_console(b"MMU[^M]*" + mmu.encode() + b"[^M]*$", 10)
     if mmu == "Hash":
-        # The size of a table that the destination has not heard of at the stop cannot be sent: the migration would fail.
+        # A size that is new at the stop cannot be sent: the migration would fail.
         machine.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
         wait_for(machine, "the new size", lambda: machine.query()["save-order"])
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    destination.wait_status("paused")
+    info = fleet.arrival(machine, destination)
     if mmu == "Radix" and (machine.hpt() or destination.hpt()):
         raise TestFailure("a radix guest has a hash table")
     return destination, info
 
 
 @case
-def from_hash_to_radix(lab, series):
+def from_hash_to_radix(fleet, series):
     """The guest reboots into the other kind of MMU while it is migrated, there and back."""
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    machine = lab.boot(patched, lab.guest(cpu="POWER9", append="disable_radix"))
+    patched, unpatched = fleet.program(series), fleet.program(series, False)
+    machine = fleet.start(series, cpu="POWER9", append="disable_radix")
     for program, mmu, append in ((patched, "Radix", ""), (patched, "Hash", "disable_radix"), (unpatched, "Radix", "")):
-        destination, info = reboot_into(lab, machine, program, mmu, append)
+        destination, info = reboot_into(fleet, machine, program, mmu, append)
         if mmu == "Hash":
-            machine = lab.finish(machine, destination, info)
+            machine = fleet.finish(machine, destination)
             continue
         destination.go_on(machine)
         destination.wait_ticks(2)
-        lab.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
-        lab.drop(machine)
+        fleet.note(rebooted_to=mmu, source=machine.kind(), to=destination.kind(), downtime_ms=info["downtime"])
+        fleet.drop(machine)
         machine = destination
 
 
@@ -67,120 +68,99 @@ def resize(machine, order):
     machine.type(f"echo {order} >/sys/kernel/debug/powerpc/hpt_order; cat /sys/kernel/debug/powerpc/hpt_order")
 
 
-def resize_in_mid_migration(lab, machine, program, change):
-    """To a table so many orders larger; the destination, running, and the new order."""
-    destination = begin_slowly(lab, machine, program)
+def resize_in_mid_migration(fleet, machine, program, change):
+    """Resizes the table by so many orders; returns the destination, running, and the new order."""
+    destination = begin_slowly(fleet, machine, program)
     wait_for(machine, "the table's size", lambda: machine.query()["save-order"])
     before = machine.query()["save-order"]
     order = before + change
     resize(machine, order)
     wait_for(machine, "the resize", lambda: machine.query()["save-order"] == order)
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    machine = lab.finish(machine, destination, info)
-    lab.note(resized=f"{before} to {order}")
+    machine = fleet.finish(machine, destination)
+    fleet.note(resized=f"{before} to {order}")
     return machine, order
 
 
-def resize_in_migrations(lab, guest, patched, unpatched):
-    """The guest makes its table larger while it is migrated, and smaller again; the order it began and ends with."""
-    machine, larger = resize_in_mid_migration(lab, lab.boot(patched, guest), patched, 1)
-    _, order = resize_in_mid_migration(lab, machine, unpatched, -1)
+def resize_in_migrations(fleet, series):
+    """The guest makes its table larger while it is migrated, then smaller; returns the order at both ends."""
+    machine = fleet.start(series, machine=RESIZABLE)
+    machine, larger = resize_in_mid_migration(fleet, machine, machine.program, 1)
+    _, order = resize_in_mid_migration(fleet, machine, fleet.program(series, False), -1)
     if order != larger - 1:
         raise TestFailure(f"the table arrived with order {order + 1}, not {larger}")
     return order
 
 
 @case
-def resize_during(lab, series):
+def resize_during(fleet, series):
     """The guest resizes its table while it is migrated. QEMU's own code never sends the new size and fails."""
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    guest = lab.guest(machine="pseries,resize-hpt=enabled")
-    order = resize_in_migrations(lab, guest, patched, unpatched)
-    own = lab.boot(patched, guest, rust=False)
-    destination = begin_slowly(lab, own, patched, rust=False)
-    wait_for(own, "a second round", lambda: own.migration().get("ram", {}).get("dirty-sync-count", 0) >= 2)
+    order = resize_in_migrations(fleet, series)
+    own = fleet.start(series, rust=False, machine=RESIZABLE)
+    destination = begin_slowly(fleet, own, rust=False)
+    wait_for_round(own, 2)
     resize(own, order + 1)
     end_quickly(own)
     own.wait_migration("failed")
     said = re.findall(r"htab_load\(\).*", destination.said())
     if not said:
         raise TestFailure(f"QEMU's own code failed otherwise than was seen before: {destination.said()}")
-    lab.note(own_code="off", said=said[0])
+    fleet.note(own_code="off", said=said[0])
 
 
 @case
-def pending_holds_the_stop(lab, series):
+def pending_holds_the_stop(fleet, series):
     """16 MiB/s and a downtime limit that the first pass does not fit: the stop waits until it is over."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    machine = fleet.start(series)
     machine.type("killall -STOP work")
-    destination = lab.machine(patched, machine.guest, incoming=True)
+    destination = fleet.destination(machine)
     machine.start_migration(destination.incoming, bandwidth=16 << 20, downtime_ms=10)
-    info = machine.wait_migration("completed")
+    fleet.arrival(machine, destination)
     stats = machine.query()
     most = (16 << 20) * 10 // 1000
     if stats["save-passes"][0]["bytes"] <= most:
         raise TestFailure(f"the first pass had {stats['save-passes'][0]} only, which fits the limit")
     if stats["save-stopped"]["bytes"] > most:
         raise TestFailure(f"more than the limit of {most} bytes was left for the stop: {stats['save-stopped']}")
-    destination.wait_status("paused")
-    lab.check_tables(machine, destination)
-    lab.check_sums(machine, destination)
-    destination.go_on(machine)
-    destination.type("killall -CONT work")
-    destination.wait_ticks(2)
-    lab.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"], downtime_ms=info["downtime"])
+    fleet.finish(machine, destination, wake="killall -CONT work")
+    fleet.note(first_pass=stats["save-passes"][0]["bytes"], stopped=stats["save-stopped"]["bytes"])
 
 
 @case
-def many_rounds(lab, series):
+def many_rounds(fleet, series):
     """So little bandwidth that the first pass takes many rounds, while the guest works."""
-    patched = lab.program(series)
     # More entries than in other cases: a round has room for some 64 KiB at least.
-    machine = lab.boot(patched, lab.guest(memory="4G"))
+    machine = fleet.start(series, memory="4G")
     if series == "7.2":
         # There the table waits until RAM has nothing left to send.
         machine.type("killall -STOP work")
-    destination = begin_slowly(lab, machine, patched, 2 << 20)
+    destination = begin_slowly(fleet, machine, bandwidth=2 << 20)
     wait_for(machine, "the end of the first pass", lambda: len(passes(machine)) >= 2)
     first = destination.query()["load-sections"]
     if first < 8:
         raise TestFailure(f"the first pass took {first} sections only")
     end_quickly(machine)
-    info = machine.wait_migration("completed")
-    lab.finish(machine, destination, info, wake="killall -CONT work" if series == "7.2" else "")
-    lab.note(first_pass_sections=first)
-
-
-def ready_for_postcopy(lab, machine):
-    """A new process that waits for a migration's address, with the capability on both sides."""
-    destination = lab.machine(machine.program, machine.guest, defer=True)
-    for each in (machine, destination):
-        each.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
-    destination.qmp("migrate-incoming", uri=destination.incoming)
-    return destination
+    fleet.finish(machine, destination, wake="killall -CONT work" if series == "7.2" else "")
+    fleet.note(first_pass_sections=first)
 
 
 @case
-def postcopy(lab, series):
+def postcopy(fleet, series):
     """The switchover in the first pass, and after it."""
-    postcopies(lab, lab.boot(lab.program(series), lab.guest()), series)
+    postcopies(fleet, fleet.start(series))
 
 
-def postcopies(lab, machine, series):
+def postcopies(fleet, machine):
     for what, enough in (("setup", lambda: True), ("a later pass", lambda: len(passes(machine)) >= 2)):
-        calm = series == "7.2" and what != "setup"
-        if calm:
-            machine.type(CALM)
-        destination = ready_for_postcopy(lab, machine)
-        machine.start_migration(destination.incoming, bandwidth=CALM_RATE if calm else SLOW, downtime_ms=1)
-        wait_for(machine, "the migration", lambda: machine.migration()["status"] == "active")
+        bandwidth = SLOW if what == "setup" else calmed(machine)
+        destination = ready_for(fleet, machine, "postcopy-ram")
+        machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
+        machine.wait_migration("active")
         wait_for(machine, what, enough)
         machine.qmp("migrate-start-postcopy")
-        info = machine.wait_migration("completed")
-        told = len(passes(machine))
-        machine = lab.finish(machine, destination, info, wake=BUSY if calm else "")
-        lab.note(postcopy=what, passes=told)
-        machine.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": False}])
+        fleet.arrival(machine, destination)
+        number = len(passes(machine))
+        machine = fleet.finish(machine, destination, wake="" if bandwidth == SLOW else BUSY)
+        fleet.note(postcopy=what, passes=number)
+        machine.set_capability("postcopy-ram", False)
     return machine

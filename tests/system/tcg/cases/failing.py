@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Migrations that are cancelled or fail: the guest goes on where it was."""
 
-import os
 import re
-import socket
-import struct
-import threading
 import time
 
-from cases.registry import case
-from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, hold_the_switchover, passes, wait_for
-from machine import TestFailure
+from cases.slowly import BUSY, CALM, CALM_RATE, SLOW, begin_slowly, passes, wait_for
+from failures import TestFailure
+from runner import case
+from stream import Sink
 
 
 @case
-def cancel_and_retry(lab, series):
+def cancel_and_retry(fleet, series):
     """Cancelled in the first pass and in a later one; then it goes through."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    machine = fleet.start(series)
     old = series == "7.2"
     for what, bandwidth, enough, calm, busy in (
         # So slow that each round has room for one piece of the table.
@@ -27,118 +23,83 @@ def cancel_and_retry(lab, series):
         if old:
             # There the table waits until RAM has nothing left to send; then only this keeps the migration from its end.
             machine.type(calm)
-            hold_the_switchover(machine, True)
-        destination = begin_slowly(lab, machine, patched, bandwidth)
+            machine.set_capability("pause-before-switchover", True)
+        destination = begin_slowly(fleet, machine, bandwidth=bandwidth)
         wait_for(machine, what, enough)
         machine.qmp("migrate_cancel")
         machine.wait_migration("cancelled")
         if not enough():
             raise TestFailure(f"it was cancelled in pass {len(passes(machine))}, not in {what}")
-        lab.note(cancelled_in=what, passes=len(passes(machine)), pending=machine.query()["save-pending"])
+        fleet.note(cancelled_in=what, passes=len(passes(machine)), pending=machine.query()["save-pending"])
         if machine.query()["save-pending"]:
             raise TestFailure("bytes are pending after the end")
-        lab.drop(destination)
+        fleet.drop(destination)
         if old:
-            hold_the_switchover(machine, False)
+            machine.set_capability("pause-before-switchover", False)
             machine.type(busy)
         machine.wait_ticks(2)
-    lab.migrate(machine, patched)
+    fleet.migrate(machine)
+
+
+def goes_on(fleet, machine, **what):
+    """The migration fails with a reason; the guest goes on and migrates later."""
+    info = machine.wait_migration("failed")
+    if not info.get("error-desc"):
+        raise TestFailure("query-migrate says no reason")
+    machine.wait_ticks(2)
+    fleet.note(**what, error=info["error-desc"])
+    fleet.migrate(machine)
 
 
 @case
-def destination_dies(lab, series):
+def destination_dies(fleet, series):
     """In mid-stream: the source says why and goes on, and can migrate again."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    destination = begin_slowly(lab, machine, patched)
+    machine = fleet.start(series)
+    destination = begin_slowly(fleet, machine)
     wait_for(machine, "RAM", lambda: machine.migration().get("ram", {}).get("transferred", 0) > 1 << 20)
-    lab.drop(destination)
-    info = machine.wait_migration("failed")
-    if not info.get("error-desc"):
-        raise TestFailure("query-migrate says no reason")
-    machine.wait_ticks(2)
-    lab.note(died="destination", error=info["error-desc"])
-    lab.migrate(machine, patched)
+    fleet.drop(destination)
+    goes_on(fleet, machine, died="destination")
 
 
 @case
-def full_disk(lab, series):
+def full_disk(fleet, series):
     """exec: onto a disk without room."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    machine = fleet.start(series)
     machine.start_migration("exec:cat >/dev/full")
-    info = machine.wait_migration("failed")
-    if not info.get("error-desc"):
-        raise TestFailure("query-migrate says no reason")
-    machine.wait_ticks(2)
-    lab.note(full="disk", error=info["error-desc"])
-    lab.migrate(machine, patched)
+    goes_on(fleet, machine, full="disk")
 
 
-class Sink(threading.Thread):
-    """A destination that takes all until the table's last section begins, and then is gone."""
-
-    def __init__(self, path):
-        super().__init__(daemon=True)
-        self.server = socket.socket(socket.AF_UNIX)
-        self.server.bind(path)
-        self.server.listen(1)
-        self.reached = False
-
-    def run(self):
-        connection, _ = self.server.accept()
-        tail, end = b"", None
-        while True:
-            data = connection.recv(65536)
-            if not data:
-                break
-            tail = tail[-64:] + data
-            if end is None:
-                begin = re.search(b"\\x01(....)\\x0aspapr/htab", tail, re.S)
-                if begin:
-                    # The footer of RAM's last section, the table's last one, and a body of records.
-                    end = re.compile(b"\\x7e....\\x03" + re.escape(begin.group(1)) + struct.pack(">I", 0), re.S)
-            elif end.search(tail):
-                self.reached = True
-                break
-        connection.close()
-        self.server.close()
-
-
-def error_in_the_final_pass(lab, machine):
-    path = os.path.join(lab.folder, f"{machine.name}.sink")
-    sink = Sink(path)
-    sink.start()
+def error_in_the_final_pass(fleet, machine):
+    sink = Sink(fleet.path(machine.name))
     # Such a limit is met after one round, in which there was no room for much of the table.
-    machine.start_migration(f"unix:{path}", downtime_ms=2000000, bandwidth=1 << 20)
+    machine.start_migration(sink.uri, downtime_ms=2000000, bandwidth=1 << 20)
     sink.join(60)
     if not sink.reached:
         raise TestFailure("the table's last section never came")
 
 
 @case
-def stream_error_in_the_final_pass(lab, series):
+def stream_error_in_the_final_pass(fleet, series):
     """Fails the migration with the library's sentence and leaves the source running; QEMU's own code aborts there."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    error_in_the_final_pass(lab, machine)
+    machine = fleet.start(series)
+    error_in_the_final_pass(fleet, machine)
     info = machine.wait_migration("failed")
-    told = machine.query()
+    stats = machine.query()
     # The sink was gone when complete began; what is counted is what had been taken by then.
-    if len(told["save-passes"]) > 1 or told["save-total"]["valid"] > told["save-stopped"]["valid"]:
-        raise TestFailure(f"the error did not come in the first pass, with the guest stopped: {told}")
+    if len(stats["save-passes"]) > 1 or stats["save-total"]["valid"] > stats["save-stopped"]["valid"]:
+        raise TestFailure(f"the error did not come in the first pass, with the guest stopped: {stats}")
     error = info.get("error-desc", "")
     if not re.match(r"the migration stream failed in pass 1 of the hash table, .*Unable to write to socket", error):
         raise TestFailure(f"the library's sentence with the stream's own is wanted, not {error!r}")
     machine.wait_status("running")
     machine.wait_ticks(2)
-    lab.note(final_pass="error", error=error, told=told["save-total"]["valid"])
-    machine = lab.migrate(machine, patched)
+    fleet.note(final_pass="error", error=error, sent=stats["save-total"]["valid"])
+    fleet.migrate(machine)
 
-    own = lab.boot(patched, lab.guest(), rust=False)
-    error_in_the_final_pass(lab, own)
+    own = fleet.start(series, rust=False)
+    error_in_the_final_pass(fleet, own)
     deadline = time.monotonic() + 20
     while own.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     said = re.findall(r"[Aa]ssertion.*", own.said())
-    lab.note(own_code="off", ended=str(own.process.poll()), said=said[-1] if said else "")
+    fleet.note(own_code="off", ended=str(own.process.poll()), said=said[-1] if said else "")

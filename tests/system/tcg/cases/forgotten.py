@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What loaded.py makes up for: that it is QEMU's own, and still there."""
 
-from cases.registry import case
-from machine import GuestFailure, TestFailure
+from failures import GuestFailure, TestFailure
+from runner import case
 
 TIMER, STARTED = "the decrementer's timer", "that a processor was started"
 FORGOTTEN = {"7.2": {TIMER}, "10.0": {STARTED}, "10.2": set()}
@@ -21,25 +21,24 @@ def stop_at_work(machine):
 
 
 @case
-def what_qemu_forgets(lab, series):
+def what_qemu_forgets(fleet, series):
     """Of a guest's processors, between two unpatched QEMUs: a guest that is left so stands still, its table equal."""
-    unpatched = lab.program(series, False)
-    machine = lab.boot(unpatched, lab.guest(smp=2))
+    unpatched = fleet.program(series, False)
+    machine = fleet.boot(unpatched, fleet.guest(smp=2))
     before = stop_at_work(machine)
     if any(each.stopped or each.owed for each in before):
         raise TestFailure(f"a guest that was not migrated has {before}")
-    destination = lab.machine(unpatched, machine.guest, incoming=True)
+    destination = fleet.destination(machine)
     machine.start_migration(destination.incoming)
-    machine.wait_migration("completed")
-    destination.wait_status("paused")
+    fleet.arrival(machine, destination)
     after = destination.processors()
     forgotten = {TIMER for each in after if not (each.armed or each.ended)}
     forgotten |= {STARTED for each in after if each.stopped}
-    lab.note(
+    fleet.note(
         unpatched=series,
         forgotten=" and ".join(sorted(forgotten)) or "nothing",
         interrupts_owed=sum(each.owed for each in after),
-        tables=str(lab.check_tables(machine, destination, allow_r_and_c=True)),
+        tables=str(fleet.check_tables(machine, destination, allow_r_and_c=True)),
     )
     if forgotten != FORGOTTEN[series]:
         raise TestFailure(f"QEMU {series} forgets {forgotten}, not {FORGOTTEN[series]}: see loaded.py")
@@ -50,6 +49,6 @@ def what_qemu_forgets(lab, series):
         destination.wait_ticks(2, 20)
         destination.watch(40)
     except GuestFailure as failure:
-        lab.note(left_so=str(failure)[:160])
+        fleet.note(left_so=str(failure)[:160])
     else:
         raise TestFailure("the guest goes on all the same: loaded.py makes up for nothing")

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""htab-inspect on what real QEMUs save, held against others that tell of the same."""
+"""htab-inspect on what real QEMUs save, held against others that count the same."""
 
 import os
 
 import hpt
 import inspector
 import stream
-from cases.registry import case
-from lab import LEAST_VALID
-from machine import TestFailure
+from failures import TestFailure
+from fleet import LEAST_VALID
+from runner import case
 
 COUNTED = ("valid", "invalid", "records", "bytes")
 
@@ -19,7 +19,7 @@ def expect(what, found, wanted):
 
 
 def check(path, table_path, table):
-    """A file's report against the table that the source had at the end; the report."""
+    """Compares a file with the table that the source had at the end; returns htab-inspect's report."""
     report = inspector.inspect(path, "--against-table", inspector.save_table(table_path, table))
     entries = hpt.entries(table)
     if len(entries) < LEAST_VALID:
@@ -36,9 +36,9 @@ def check(path, table_path, table):
 def check_statistics(report, stats):
     """Against what the library that sent it says."""
     found = report["table"]
-    for name, told in (("total", stats["save-total"]), ("stopped", stats["save-stopped"])):
+    for name, sent in (("total", stats["save-total"]), ("stopped", stats["save-stopped"])):
         for figure in COUNTED:
-            expect(f"{name} {figure}", found[name][figure], told[figure])
+            expect(f"{name} {figure}", found[name][figure], sent[figure])
     expect("the CRC-32", found["crc32"], f"{stats['save-crc32']:08x}")
 
 
@@ -49,11 +49,11 @@ def check_wire(report, path):
     found = [each for each in report["sections"] if each["what"] == "records"]
     expect("sections", [each["records"] for each in found], [len(section.records) for section in heard])
     expect("last section", [each["part"] == "last" for each in found], [section.last for section in heard])
-    told = [each["valid"] + each["invalid"] for each in report["table"]["passes"]]
-    expect("passes", told, stream.passes(heard))
+    sent = [each["valid"] + each["invalid"] for each in report["table"]["passes"]]
+    expect("passes", sent, stream.passes(heard))
     runs = {}
     for section in heard:
-        for _, valid, _ in section.records:
+        for _, valid, _, _ in section.records:
             runs[str(valid)] = runs.get(str(valid), 0) + 1
     expect("runs of valid entries", report["table"]["total"]["valid_runs"], runs)
 
@@ -76,11 +76,10 @@ def check_failing(report, path, table_path, table):
 
 
 @case
-def inspected(lab, series):
+def inspected(fleet, series):
     """Saved by the library, by QEMU's own code and with mapped RAM: counts, passes and tables agree with others'."""
-    patched = lab.program(series)
-    path, table_path = (os.path.join(lab.folder, name) for name in ("stream", "table"))
-    machine = lab.boot(patched, lab.guest())
+    path, table_path = (fleet.path(name) for name in ("stream", "table"))
+    machine = fleet.start(series)
     machine.start_migration(f"exec:cat >{path}")
     machine.wait_migration("completed")
     table = machine.hpt()
@@ -89,10 +88,10 @@ def inspected(lab, series):
     check_wire(report, path)
 
     # The same guest, sent by QEMU's own code.
-    other = lab.machine(patched, machine.guest, rust=False, incoming=f"exec:cat {path}")
+    other = fleet.machine(machine.program, machine.guest, rust=False, incoming=f"exec:cat {path}")
     other.wait_status("paused", 120)
     other.go_on(machine)
-    lab.drop(machine)
+    fleet.drop(machine)
     other.start_migration(f"exec:cat >{path}")
     other.wait_migration("completed")
     table = other.hpt()
@@ -101,11 +100,12 @@ def inspected(lab, series):
     if series != "7.2":
         mapped = path + ".mapped"
         other.qmp("cont")
-        other.start_migration(f"file:{mapped}", capabilities=("mapped-ram",))
+        other.set_capability("mapped-ram")
+        other.start_migration(f"file:{mapped}")
         other.wait_migration("completed")
         of_mapped = check(mapped, table_path, other.hpt())
         expect("mapped", of_mapped["stream"]["ram"]["mapped"], True)
         os.unlink(mapped)
     check_failing(report, path, table_path, table)
-    lab.note(kind="inspected", program=str(patched), entries=report["table"]["contents"]["valid"])
+    fleet.note(kind="inspected", program=str(other.program), entries=report["table"]["contents"]["valid"])
     os.unlink(path)

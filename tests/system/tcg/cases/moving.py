@@ -2,13 +2,13 @@
 """Guests that move from one QEMU to another, and what judges their tables."""
 
 import hpt
-from cases.registry import case
-from cases.slowly import CALM, CALM_RATE, SLOW, begin_slowly, end_quickly, hold_the_switchover, passes, wait_for
-from machine import TestFailure
+from cases.slowly import begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
+from failures import Skipped, TestFailure
+from runner import case
 
 
 @case
-def comparer_sees_differences(_lab, _series):
+def comparer_sees_differences(_fleet, _series):
     """The tests' own judge: each kind of difference is found, and the dirty mark is none."""
 
     def entry(flags, low=0):
@@ -33,136 +33,121 @@ def comparer_sees_differences(_lab, _series):
 
 
 @case
-def patched_and_unpatched(lab, series):
+def patched_and_unpatched(fleet, series):
     """patched to patched, patched to unpatched, unpatched to patched, in one life of a guest."""
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    machine = lab.boot(patched, lab.guest())
-    machine = lab.migrate(machine, patched, tap=True)
-    machine = lab.migrate(machine, unpatched, tap=True)
-    lab.migrate(machine, patched, tap=True)
+    patched, unpatched = fleet.program(series), fleet.program(series, False)
+    machine = fleet.migrate(fleet.start(series), tap=True)
+    machine = fleet.migrate(machine, unpatched, tap=True)
+    fleet.migrate(machine, patched, tap=True)
 
 
 @case
-def four_processors(lab, series):
-    """-smp 4 with a thread for each, all of which fork. The guest's watchdog tells of one that stands, but late."""
-    lab.migrate(lab.boot(lab.program(series), lab.guest(smp=4)), lab.program(series), watch=30)
+def four_processors(fleet, series):
+    """-smp 4 with a thread for each, all of which fork. The guest's watchdog reports one that stands, but late."""
+    fleet.migrate(fleet.start(series, smp=4), watch=30)
 
 
 @case
-def twenty_in_one_life(lab, series):
+def twenty_in_one_life(fleet, series):
     """There and back, twenty times, without a pause of the guest's work."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
+    machine = fleet.start(series)
     for _ in range(20):
-        machine = lab.migrate(machine, patched)
+        machine = fleet.migrate(machine)
 
 
 @case
-def multifd(lab, series):
+def multifd(fleet, series):
     """RAM through channels of its own; the table stays in the main one."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    capabilities = [{"capability": "multifd", "state": True}]
-    destination = lab.machine(patched, machine.guest, defer=True)
-    for each in (machine, destination):
-        each.qmp("migrate-set-capabilities", capabilities=capabilities)
-    destination.qmp("migrate-incoming", uri=destination.incoming)
+    machine = fleet.start(series)
+    destination = ready_for(fleet, machine, "multifd")
     machine.start_migration(destination.incoming)
-    lab.finish(machine, destination, machine.wait_migration("completed"))
+    fleet.finish(machine, destination)
 
 
 @case
-def power9(lab, series):
-    """A POWER9 guest that was told not to use radix."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest(cpu="POWER9", append="disable_radix"))
-    lab.migrate(machine, patched)
+def power9(fleet, series):
+    """A POWER9 guest that is not to use radix."""
+    fleet.migrate(fleet.start(series, cpu="POWER9", append="disable_radix"))
 
 
-def move_radix(lab, machine, program):
+def move_radix(fleet, machine, program):
     """A guest without a hash table migrates to a new process; returns the destination, running."""
-    destination = lab.machine(program, machine.guest, incoming=True)
+    destination = fleet.destination(machine, program)
     machine.start_migration(destination.incoming)
-    info = machine.wait_migration("completed")
-    destination.wait_status("paused")
+    info = fleet.arrival(machine, destination)
     if machine.hpt() or destination.hpt():
         raise TestFailure("a radix guest has a hash table")
     if machine.rust and machine.query()["save-total"]["records"]:
         raise TestFailure("records of a table that is not there")
     destination.go_on(machine)
     destination.wait_ticks(2)
-    lab.note(source=str(machine.program), to=str(program), radix="yes", downtime_ms=info["downtime"])
-    lab.drop(machine)
+    fleet.note(source=str(machine.program), to=str(program), radix="yes", downtime_ms=info["downtime"])
+    fleet.drop(machine)
     return destination
 
 
 @case
-def radix(lab, series):
+def radix(fleet, series):
     """A guest without a hash table, there and to QEMU's own code and back."""
-    patched, unpatched = lab.program(series), lab.program(series, False)
-    machine = lab.boot(patched, lab.guest(cpu="POWER9"), mmu="Radix")
+    patched, unpatched = fleet.program(series), fleet.program(series, False)
+    machine = fleet.start(series, mmu="Radix", cpu="POWER9")
     for program in (patched, unpatched, patched):
-        machine = move_radix(lab, machine, program)
+        machine = move_radix(fleet, machine, program)
 
 
 @case
-def own_code_compared(lab, series):
-    """x-rust-htab=off is QEMU's own code: the same program, compared with itself. Lost R and C are told, not judged."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest(), rust=False)
+def own_code_compared(fleet, series):
+    """x-rust-htab=off is QEMU's own code: the same program, compared with itself. Lost R and C are noted, not judged."""
+    machine = fleet.start(series, rust=False)
     for rust in (False, False, True, True):
-        machine = lab.migrate(machine, patched, rust=rust, tap=True)
+        machine = fleet.migrate(machine, rust=rust, tap=True)
 
 
 @case
-def r_and_c(lab, series):
+def r_and_c(fleet, series):
     """A change bit that TCG sets after its entry was sent arrives; with QEMU's own code it does not.
 
     Linux enters its entries with R set, and with C where it will write, so the guest alone hardly ever makes TCG set one.
     """
-    patched = lab.program(series)
     for rust in (True, False):
-        machine = lab.boot(patched, lab.guest(), rust=rust)
-        hold_the_switchover(machine, True)
-        if series == "7.2":
-            machine.type(CALM)
-        destination = begin_slowly(lab, machine, patched, CALM_RATE if series == "7.2" else SLOW, rust=rust)
+        machine = fleet.start(series, rust=rust)
+        machine.set_capability("pause-before-switchover")
+        destination = begin_slowly(fleet, machine, bandwidth=calmed(machine), rust=rust)
         if rust:
             wait_for(machine, "a later pass", lambda: len(passes(machine)) >= 2)
         else:
-            # Several rounds of RAM, and with each a piece of the table.
-            wait_for(machine, "several rounds", lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= 3)
+            # With each round of RAM goes a piece of the table.
+            wait_for_round(machine, 3)
         end_quickly(machine)
         machine.wait_migration("pre-switchover")
         slot = hpt.set_change_bit(machine.process.pid)
         machine.qmp("migrate-continue", state="pre-switchover")
-        machine.wait_migration("completed")
-        destination.wait_status("paused")
+        fleet.arrival(machine, destination)
         found = hpt.compare(machine.hpt(), destination.hpt())
-        lab.note(set_c_in=slot, rust=rust, tables=str(found))
+        fleet.note(set_c_in=slot, rust=rust, tables=str(found))
         if rust and not found.same():
             raise TestFailure(f"the tables differ: {found}")
         if not rust and slot not in found.r_and_c:
             # Then this proves nothing about ours either.
             raise TestFailure(f"QEMU's own code sent the change bit of slot {slot}, too: {found}")
-        lab.drop_each()
+        fleet.drop_each()
 
 
 @case
-def across_versions(lab, series):
+def across_versions(fleet, series):
     """7.2 to 10.0 to 10.2 and back to 10.0, under the oldest machine type.
 
     Not back to 7.2: QEMU 10.0 sends "cpu/slb" in a version that 7.2 does not know, whatever the machine type and with its
     own code for the table, too.
     """
     if series != "7.2":
-        lab.skip("runs once, with 7.2")
-    machine = lab.boot(lab.program("7.2"), lab.guest(machine="pseries-7.2"))
+        raise Skipped("runs once, with 7.2")
+    machine = fleet.start("7.2", machine="pseries-7.2")
     for there in ("10.0", "10.2", "10.0"):
-        machine = lab.migrate(machine, lab.program(there), tap=True)
+        machine = fleet.migrate(machine, fleet.program(there), tap=True)
     for rust in (True, False):
         try:
-            lab.migrate(machine, lab.program("7.2"), rust=rust)
+            fleet.migrate(machine, fleet.program("7.2"), rust=rust)
         except TestFailure as refused:
             if "cpu/slb: incoming version_id" not in str(refused):
                 raise

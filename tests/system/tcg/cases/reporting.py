@@ -7,9 +7,9 @@ import os
 import subprocess
 
 import hpt
-from cases.registry import case
-from machine import Machine, TestFailure
-from runner import run_cases
+from failures import TestFailure
+from machine import Machine
+from runner import case, run_cases
 
 # A program in QEMU's place, the fault named by its argument. Whether that ends it is left to the sanitizers.
 FAULTY = r"""
@@ -45,7 +45,7 @@ FAULTS = {
 
 
 class Reporter(Machine):
-    """As far as the end of a case goes."""
+    """A machine as far as the end of a case needs it."""
 
     def __init__(self, program, fault, folder):  # pylint: disable=super-init-not-called
         self.program, self.said_path = f"{program} {fault}", os.path.join(folder, "reporter.said")
@@ -56,52 +56,52 @@ class Reporter(Machine):
         """It has ended."""
 
 
-def outcome(lab, function):
-    """What the runner makes of a case: how many have passed and failed, and what it prints."""
-    # Its own list of machines: those of the case that asks are not to be judged here.
-    machines, lab.machines = lab.machines, []
+def outcome(fleet, function):
+    """Returns what the runner makes of a case: how many have passed and failed, and what it prints."""
+    # A list of machines of its own: those of the calling case are not judged here.
+    machines, fleet.machines = fleet.machines, []
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            passed, failed, _ = run_cases(lab, ["none"], [function])
+            passed, failed, _ = run_cases(fleet, ["none"], [function])
     finally:
-        lab.machines = machines
+        fleet.machines = machines
     return passed, failed, printed.getvalue()
 
 
-def expect_failure(lab, function, wanted):
-    passed, failed, printed = outcome(lab, function)
+def expect_failure(fleet, function, wanted):
+    passed, failed, printed = outcome(fleet, function)
     if (passed, failed) != (0, 1) or wanted not in printed:
         raise TestFailure(f"{wanted!r} was printed, and the case counts as {(passed, failed)}: {printed}")
 
 
 @case
-def a_report_fails_the_case(lab, series):
+def a_report_fails_the_case(fleet, series):
     """A case that nothing else is wrong with, its QEMU there until the end or not; of a QEMU under ASan, too."""
-    program = os.path.join(lab.folder, "faulty")
+    program = fleet.path("faulty")
     flags = ["-x", "c", "-g", "-fsanitize=address,undefined", "-o", program, "-"]
     subprocess.run(["gcc", *flags], input=FAULTY, text=True, check=True)
 
     def reporting(fault, dropped):
-        def run(lab, _series):
-            lab.machines.append(Reporter(program, fault, lab.folder))
+        def run(fleet, _series):
+            fleet.machines.append(Reporter(program, fault, fleet.folder))
             if dropped:
-                lab.drop_each()
+                fleet.drop_each()
 
         return run
 
     for dropped in (False, True):
         for fault, said in FAULTS.items():
-            expect_failure(lab, reporting(fault, dropped), said)
-        passed, failed, printed = outcome(lab, reporting("none", dropped))
+            expect_failure(fleet, reporting(fault, dropped), said)
+        passed, failed, printed = outcome(fleet, reporting("none", dropped))
         if (passed, failed) != (1, 0):
             raise TestFailure(f"a case without a report does not pass: {printed}")
 
-    def double_free(lab, _series):
-        machine = lab.machine(lab.program(series), lab.guest(), extra=("-S",))
+    def double_free(fleet, _series):
+        machine = fleet.machine(fleet.program(series), fleet.guest(), extra=("-S",))
         # By GLib, which calls the sanitizer's malloc; gdb alone might take libc's.
         script = ["set $memory = (void *)g_malloc(8)", "call (void)g_free($memory)", "call (void)g_free($memory)"]
         hpt.gdb(machine.process.pid, script)
 
-    if lab.sanitizers:
-        expect_failure(lab, double_free, "AddressSanitizer: attempting double-free")
+    if fleet.sanitizers:
+        expect_failure(fleet, double_free, "AddressSanitizer: attempting double-free")

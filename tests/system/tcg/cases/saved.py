@@ -3,25 +3,24 @@
 
 import os
 import subprocess
-import time
 
 import hpt
-from cases.registry import case
-from lab import LEAST_VALID
-from machine import TestFailure
+from failures import TestFailure, wait_until
+from fleet import LEAST_VALID
+from runner import case
 
 
-def restored(lab, source, destination, before, info, kind):
-    """A guest that was stopped at `before`, its table then, goes on elsewhere."""
+def restored(fleet, source, destination, before, info, kind):
+    """A guest that was stopped with the table `before` goes on elsewhere."""
     found = hpt.compare(before, destination.hpt())
     if not found.same() or found.valid < LEAST_VALID:
         raise TestFailure(f"the tables differ: {found}")
-    lab.check_sums(source, destination)
+    fleet.check_sums(source, destination)
     stats = source.query()
     lost = destination.go_on(source)
-    lab.drop(source)
+    fleet.drop(source)
     destination.wait_ticks(2)
-    lab.note(
+    fleet.note(
         kind=kind,
         program=str(destination.program),
         entries=found.valid,
@@ -33,51 +32,49 @@ def restored(lab, source, destination, before, info, kind):
     return destination
 
 
+def saved_to(fleet, machine, there, back, look=lambda: None):
+    """Saves a guest to one address and loads it from another; `look` is called in between."""
+    machine.start_migration(there)
+    info = machine.wait_migration("completed")
+    before = machine.hpt()
+    look()
+    destination = fleet.machine(machine.program, machine.guest, incoming=back)
+    destination.wait_status("paused", 120)
+    return restored(fleet, machine, destination, before, info, there.partition(":")[0])
+
+
 @case
-def exec_and_file(lab, series):
+def exec_and_file(fleet, series):
     """To a file through exec: and back; QEMU's own analyze-migration.py reads the file."""
-    patched = lab.program(series)
-    machine = lab.boot(patched, lab.guest())
-    path = os.path.join(lab.folder, "stream")
-    machine.start_migration(f"exec:cat >{path}")
-    info = machine.wait_migration("completed")
-    before = machine.hpt()
+    machine = fleet.start(series)
+    path = fleet.path("stream")
 
-    tree = patched.path.split("/programs/")[0]
-    script = os.path.join(tree, "scripts", "analyze-migration.py")
-    done = subprocess.run(["python3", script, "-f", path], capture_output=True, text=True, check=False)
-    if done.returncode or "spapr/htab" not in done.stdout:
-        raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
+    def analyze():
+        script = os.path.join(machine.program.path.split("/programs/")[0], "scripts", "analyze-migration.py")
+        done = subprocess.run(["python3", script, "-f", path], capture_output=True, text=True, check=False)
+        if done.returncode or "spapr/htab" not in done.stdout:
+            raise TestFailure(f"analyze-migration.py: {done.returncode} {done.stderr[-300:]} {done.stdout[:200]}")
 
-    destination = lab.machine(patched, machine.guest, incoming=f"exec:cat {path}")
-    destination.wait_status("paused", 120)
-    machine = restored(lab, machine, destination, before, info, "exec")
+    machine = saved_to(fleet, machine, f"exec:cat >{path}", f"exec:cat {path}", analyze)
     os.unlink(path)
-    if series == "7.2":
-        return  # has no file:
-    machine.start_migration(f"file:{path}")
-    info = machine.wait_migration("completed")
-    before = machine.hpt()
-    destination = lab.machine(patched, machine.guest, incoming=f"file:{path}")
-    destination.wait_status("paused", 120)
-    restored(lab, machine, destination, before, info, "file")
-    os.unlink(path)
+    # 7.2 has no file:
+    if series != "7.2":
+        saved_to(fleet, machine, f"file:{path}", f"file:{path}")
+        os.unlink(path)
 
 
 def run_job(machine, command, **arguments):
-    """A command of QMP that is a job, to its end."""
+    """Runs a command of QMP that is a job, to its end."""
     machine.qmp(command, job_id="job", **arguments)
-    deadline = time.monotonic() + 240
-    while True:
-        jobs = [job for job in machine.qmp("query-jobs") if job["id"] == "job"]
-        if jobs[0]["status"] == "concluded":
-            machine.qmp("job-dismiss", id="job")
-            if "error" in jobs[0]:
-                raise TestFailure(f"{command}: {jobs[0]['error']}")
-            return
-        if time.monotonic() > deadline:
-            raise TestFailure(f"{command} does not end: {jobs}")
-        time.sleep(0.05)
+
+    def job():
+        return next(job for job in machine.qmp("query-jobs") if job["id"] == "job")
+
+    wait_until(lambda: job()["status"] == "concluded", 240, lambda: f"{command} does not end: {job()}", 0.05)
+    error = job().get("error")
+    machine.qmp("job-dismiss", id="job")
+    if error:
+        raise TestFailure(f"{command}: {error}")
 
 
 def add_image(machine, path):
@@ -86,13 +83,13 @@ def add_image(machine, path):
 
 
 @case
-def savevm_loadvm(lab, series):
+def savevm_loadvm(fleet, series):
     """A snapshot in a qcow2, twice, loaded into another process."""
-    snapshots(lab, lab.boot(lab.program(series), lab.guest()))
+    snapshots(fleet, fleet.start(series))
 
 
-def snapshots(lab, machine):
-    path = os.path.join(lab.folder, "snap.qcow2")
+def snapshots(fleet, machine):
+    path = fleet.path("snap.qcow2")
     run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
     machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
     run_job(machine, "blockdev-create", options={"driver": "qcow2", "file": "made", "size": 1 << 20})
@@ -107,9 +104,9 @@ def snapshots(lab, machine):
     stats = machine.query()
     machine.qmp("blockdev-del", node_name="snap")
 
-    destination = lab.machine(machine.program, machine.guest, extra=("-S",))
+    destination = fleet.machine(machine.program, machine.guest, extra=("-S",))
     add_image(destination, path)
     run_job(destination, "snapshot-load", tag="second", vmstate="snap", devices=["snap"])
     if len(stats["save-passes"]) < 2:
         raise TestFailure(f"{len(stats['save-passes'])} passes: iterate did not go on until nothing was found")
-    return restored(lab, machine, destination, before, {}, "savevm")
+    return restored(fleet, machine, destination, before, {}, "savevm")

@@ -1,30 +1,44 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Migrations that are held back, so that something can be done in the middle of them."""
 
-import time
-
-from machine import TestFailure
+from failures import TestFailure, wait_until
 
 
 def wait_for(machine, what, condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
+    def met():
+        if condition():
+            return True
         status = machine.migration().get("status")
         if status not in ("setup", "active", "pre-switchover", "device"):
             raise TestFailure(f"the migration is {status} before {what}")
-        if time.monotonic() > deadline:
-            raise TestFailure(f"no {what} within {seconds} s: {machine.query()}")
-        time.sleep(0.005)
+        return False
+
+    wait_until(met, seconds, lambda: f"no {what}: {machine.query()}", 0.005)
+
+
+def wait_for_round(machine, number):
+    """Waits until RAM is sent for the time of that number."""
+    what = f"round {number} of RAM"
+    wait_for(machine, what, lambda: machine.migration().get("ram", {}).get("dirty-sync-count", 0) >= number)
 
 
 # Slow enough to be caught in the middle, fast enough for a test. RAM takes most of it.
 SLOW = 24 << 20
 
 
-def begin_slowly(lab, machine, program, bandwidth=SLOW, rust=True):
+def begin_slowly(fleet, machine, program=None, bandwidth=SLOW, rust=True):
     """A migration that cannot end by itself: what fits the downtime limit never comes."""
-    destination = lab.machine(program, machine.guest, incoming=True, rust=rust)
+    destination = fleet.destination(machine, program, rust=rust)
     machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
+    return destination
+
+
+def ready_for(fleet, machine, capability):
+    """A new process that waits for a migration, with the capability on both sides."""
+    destination = fleet.machine(machine.program, machine.guest, defer=True)
+    machine.set_capability(capability)
+    destination.set_capability(capability)
+    destination.qmp("migrate-incoming", uri=destination.incoming)
     return destination
 
 
@@ -35,10 +49,12 @@ CALM = "killall -STOP work; i=0; while :; do i=$((i + 1)); done &"
 BUSY = "kill $!; killall -CONT work"
 
 
-def hold_the_switchover(machine, hold):
-    """Migrations from here are to wait for a word before their end, with the guest stopped."""
-    states = [{"capability": "pause-before-switchover", "state": hold}]
-    machine.qmp("migrate-set-capabilities", capabilities=states)
+def calmed(machine):
+    """Lets the guest rest where it must; returns a rate at which there is room for the table."""
+    if machine.program.series != "7.2":
+        return SLOW
+    machine.type(CALM)
+    return CALM_RATE
 
 
 def passes(machine):

@@ -18,6 +18,11 @@ pub(super) const CASES: &[Case] = &[
     ("removing_a_used_entry_is_one_change", removing_a_used_entry_is_one_change),
     ("guest_h_enter_and_h_remove_are_changes", guest_h_enter_and_h_remove),
     ("guest_h_protect_is_a_change", guest_h_protect_is_a_change),
+    ("the_dirty_log_takes_c_and_leaves_a_change", dirty_log_leaves_a_change),
+    ("c_that_was_reported_is_no_change_to_the_dirty_log", reported_is_no_change_to_the_dirty_log),
+    ("a_page_with_c_clear_is_no_change_to_the_dirty_log", clear_is_no_change_to_the_dirty_log),
+    ("the_dirty_log_with_no_read_fd_open_loses_the_change", dirty_log_with_no_read_fd_open),
+    ("each_dirty_log_has_the_stores_since_the_last", each_dirty_log_has_the_stores_since),
     ("running_vcpus_make_writes_and_allocations_ebusy", running_vcpus_are_ebusy),
 ];
 
@@ -131,6 +136,69 @@ fn guest_h_protect_is_a_change(vms: &dyn VmFactory) -> Outcome {
     let mut fd = settled(&*vm)?;
     same!(vm.guest(GuestOp::Hcall([H_PROTECT, 3, 1000, 0, 0]))?, 0, "H_PROTECT");
     same!(read(&mut fd, BIG)?, [Record::new(1000, &[(v | V_HVLOCK, r | 3)], 0)], "changes");
+    Ok(())
+}
+
+fn read_dirty_log(vm: &dyn Vm) -> Result<u64, String> {
+    vm.read_dirty_log().map_err(super::errno("read_dirty_log"))
+}
+
+/// C moves from the hardware's entry to the guest's view: from then on MODIFIED alone says that it changed.
+fn dirty_log_leaves_a_change(vms: &dyn VmFactory) -> Outcome {
+    let vm = guest_vm(vms)?;
+    vm.guest(GuestOp::Load(DATA))?;
+    let mut fd = settled(&*vm)?;
+    vm.guest(GuestOp::Store(DATA))?;
+    same!(read_dirty_log(&*vm)?, 1, "dirty pages");
+    same!(read(&mut fd, BIG)?, [data_record(R_R | R_C)], "changes");
+    same!(read(&mut fd, BIG)?, [], "the read after");
+    Ok(())
+}
+
+/// As long as the hardware had stored C when the fd was read. What it stores later: `Model::touch_delayed`.
+fn reported_is_no_change_to_the_dirty_log(vms: &dyn VmFactory) -> Outcome {
+    let vm = guest_vm(vms)?;
+    let mut fd = settled(&*vm)?;
+    vm.guest(GuestOp::Store(DATA))?;
+    same!(read(&mut fd, BIG)?, [data_record(R_R | R_C)], "changes");
+    same!(read_dirty_log(&*vm)?, 1, "dirty pages");
+    same!(read(&mut fd, BIG)?, [], "changes after the log was read");
+    Ok(())
+}
+
+fn clear_is_no_change_to_the_dirty_log(vms: &dyn VmFactory) -> Outcome {
+    let vm = guest_vm(vms)?;
+    vm.guest(GuestOp::Load(DATA))?;
+    let mut fd = settled(&*vm)?;
+    same!(read_dirty_log(&*vm)?, 0, "dirty pages");
+    same!(read(&mut fd, BIG)?, [], "changes");
+    Ok(())
+}
+
+fn dirty_log_with_no_read_fd_open(vms: &dyn VmFactory) -> Outcome {
+    let vm = guest_vm(vms)?;
+    vm.guest(GuestOp::Load(DATA))?;
+    drop(settled(&*vm)?);
+    vm.guest(GuestOp::Store(DATA))?;
+    same!(read_dirty_log(&*vm)?, 1, "dirty pages");
+    same!(read(&mut super::later_pass(&*vm)?, BIG)?, [], "changes: C is in the entry, and there is no mark");
+    same!(
+        vm.dump().contains(&(vrma_slot(DATA).into(), vrma_hpte(DATA, 0).0, DATA | R_R | R_C | R_M_RWX)),
+        true,
+        "the dump has C"
+    );
+    Ok(())
+}
+
+fn each_dirty_log_has_the_stores_since(vms: &dyn VmFactory) -> Outcome {
+    let vm = guest_vm(vms)?;
+    vm.guest(GuestOp::Store(DATA))?;
+    let mut fd = settled(&*vm)?;
+    same!(read_dirty_log(&*vm)?, 1, "dirty pages");
+    same!(read_dirty_log(&*vm)?, 0, "dirty pages at once after");
+    vm.guest(GuestOp::Store(DATA))?;
+    same!(read_dirty_log(&*vm)?, 1, "dirty pages after another store");
+    same!(read(&mut fd, BIG)?, [], "changes: the guest's view has had C all along");
     Ok(())
 }
 

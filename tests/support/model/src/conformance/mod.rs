@@ -8,6 +8,7 @@
 mod guest;
 mod opening;
 mod reading;
+mod reading_faults;
 mod sharing;
 mod table;
 mod writing;
@@ -20,8 +21,15 @@ use crate::vm::{HtabFd, Vm, VmFactory, WRITE};
 pub type Case = (&'static str, fn(&dyn VmFactory) -> Result<(), String>);
 
 /// All cases, by what they are about.
-pub const CASES: &[&[Case]] =
-    &[opening::CASES, reading::CASES, sharing::CASES, writing::CASES, writing_faults::CASES, table::CASES];
+pub const CASES: &[&[Case]] = &[
+    opening::CASES,
+    reading::CASES,
+    reading_faults::CASES,
+    sharing::CASES,
+    writing::CASES,
+    writing_faults::CASES,
+    table::CASES,
+];
 
 /// The cases that need a guest that runs, which not every host and not every emulator of one has.
 pub const GUEST_CASES: &[Case] = guest::CASES;
@@ -142,7 +150,7 @@ fn replayed(records: &[Record]) -> Vec<(u64, u64, u64)> {
     replay.dump()
 }
 
-/// An entry as a read gives it, given what was written: the kernel hands out its own lock bit.
+/// An entry as a read returns it, from what was written: with the kernel's own lock bit.
 fn as_read((v, r): (u64, u64)) -> (u64, u64) {
     (v | V_HVLOCK, r)
 }

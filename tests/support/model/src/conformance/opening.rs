@@ -165,6 +165,6 @@ fn changes_outlive_the_fd_they_were_tracked_for(vms: &dyn VmFactory) -> Outcome 
     let mut fd = later_pass(&*vm)?;
     let mut replay = Replay::default();
     read(&mut fd, BIG)?.iter().for_each(|record| replay.apply(record));
-    same!(replay.dump(), vm.dump(), "what a later fd hears of it");
+    same!(replay.dump(), vm.dump(), "what a later fd reports of it");
     Ok(())
 }

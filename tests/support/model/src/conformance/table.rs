@@ -104,7 +104,7 @@ fn reset_in_place_keeps_the_position(vms: &dyn VmFactory) -> Outcome {
     let mut fd = open(&*vm, 0, 0)?;
     same!(shapes(&mut fd, 25)?, [(0, 0, 5000)], "first read");
     same!(vm.allocate(ORDER), Ok(ORDER), "allocate");
-    same!(shapes(&mut fd, 25)?, [(5000, 0, 11384)], "second read: the first pass goes on");
+    same!(shapes(&mut fd, 25)?, [(5000, 0, 11384)], "second read: still the first pass, and where it was");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
     ("start_index_means_nothing_to_a_write_fd", start_index_means_nothing_to_a_write_fd),
     ("writev_one_record_per_segment_applies_all", writev_one_record_per_segment),
     ("writev_takes_1024_segments_and_no_more", writev_takes_1024_segments),
-    ("writev_error_tells_which_records_were_applied", writev_error_tells_which_were_applied),
+    ("writev_after_an_error_returns_what_was_applied", writev_after_an_error),
     ("writev_error_in_the_first_segment_is_returned", writev_error_in_the_first_segment),
     ("writev_stops_after_a_short_segment", writev_stops_after_a_short_segment),
     ("writev_does_not_join_segments", writev_does_not_join_segments),
@@ -215,7 +215,7 @@ fn writev_takes_1024_segments(vms: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn writev_error_tells_which_were_applied(vms: &dyn VmFactory) -> Outcome {
+fn writev_after_an_error(vms: &dyn VmFactory) -> Outcome {
     let vm = vms.hash(ORDER)?;
     let good = Record::new(7, &[hpte(1), hpte(2)], 0);
     let bad = Record::new(100, &[(hpte(3).0 & !V_VALID, hpte(3).1)], 0).to_bytes();

@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
     ("a_page_larger_than_the_hosts_is_eio", a_page_larger_than_the_hosts_is_eio),
     ("a_refused_entry_leaves_its_slot_empty", a_refused_entry_leaves_its_slot_empty),
     ("an_invalid_entry_leaves_its_slot_alone", an_invalid_entry_leaves_its_slot_alone),
-    ("an_error_does_not_undo_or_tell_what_was_applied", an_error_does_not_undo_or_tell),
+    ("an_error_neither_undoes_nor_reports_what_was_applied", an_error_neither_undoes_nor_reports),
     ("an_error_skips_the_records_invalid_slots", an_error_skips_the_records_invalid_slots),
     ("what_an_error_left_applied_is_a_change", what_an_error_left_applied_is_a_change),
     ("the_fd_works_on_after_an_error", the_fd_works_on_after_an_error),
@@ -194,7 +194,7 @@ fn an_invalid_entry_leaves_its_slot_alone(vms: &dyn VmFactory) -> Outcome {
     Ok(())
 }
 
-fn an_error_does_not_undo_or_tell(vms: &dyn VmFactory) -> Outcome {
+fn an_error_neither_undoes_nor_reports(vms: &dyn VmFactory) -> Outcome {
     let vm = vms.hash(ORDER)?;
     enter(&*vm, &[100], 1)?;
     let mut bytes = header(100, 0, 1).to_vec();

@@ -10,13 +10,11 @@ use std::os::fd::AsRawFd;
 /// A claim's name and its check.
 pub type Case = (&'static str, fn(&Kvm) -> Result<(), String>);
 
-/// All of them.
 pub const CASES: &[Case] = &[
     ("the_fd_is_close_on_exec", the_fd_is_close_on_exec),
     ("the_fd_is_read_only_or_write_only", the_fd_is_read_only_or_write_only),
     ("the_fd_has_no_poll_and_so_is_always_ready", the_fd_is_always_ready),
     ("file_positions_mean_nothing", file_positions_mean_nothing),
-    ("a_bad_buffer_is_efault_and_loses_the_change", a_bad_buffer_loses_the_change),
     ("a_bad_buffer_to_write_from_is_efault", a_bad_buffer_to_write_from),
 ];
 
@@ -91,15 +89,6 @@ fn file_positions_mean_nothing(kvm: &Kvm) -> Result<(), String> {
     // SAFETY: the kernel writes at most 64 bytes into `buf`.
     let len = unsafe { libc::pread(fd.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
     ensure(len == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ESPIPE), "pread is ESPIPE")
-}
-
-/// The entry's MODIFIED is cleared before the entry is copied.
-fn a_bad_buffer_loses_the_change(kvm: &Kvm) -> Result<(), String> {
-    let (_vm, mut fd) = with_a_change(kvm)?;
-    // SAFETY: nothing is mapped at address 16; the kernel finds that out by its checked access.
-    let ret = unsafe { libc::read(fd.fd.as_raw_fd(), std::ptr::without_provenance_mut(16), 4096) };
-    ensure(ret == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT), "EFAULT")?;
-    ensure(fd.read(&mut [0; 64]) == Ok(0), "the change in slot 7 is lost")
 }
 
 fn a_bad_buffer_to_write_from(kvm: &Kvm) -> Result<(), String> {

@@ -14,10 +14,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use sys::{GetHtabFd, MemoryRegion, check};
+use sys::{DirtyLog, GetHtabFd, MemoryRegion, check};
 use vcpu::Vcpu;
 
-/// /dev/kvm.
+/// An open /dev/kvm, to make VMs with.
 pub struct Kvm {
     device: Arc<File>,
 }
@@ -68,9 +68,8 @@ impl VmFactory for Kvm {
     }
 }
 
-/// One VM.
+/// A VM of KVM-HV, without vCPUs until its guest first runs.
 pub struct KvmVm {
-    /// Made when the guest first does something.
     vcpu: Mutex<Option<Vcpu>>,
     fd: OwnedFd,
     device: Arc<File>,
@@ -95,6 +94,21 @@ impl KvmVm {
         // SAFETY: KVM_PPC_GET_HTAB_FD made this fd for us just now; nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(KvmFd { fd })
+    }
+
+    /// Makes this the guest's memory, or changes whether it is logged.
+    fn set_region(&self, ram: &Ram) -> Result<(), i32> {
+        let region = MemoryRegion {
+            slot: 0,
+            flags: if ram.logged { sys::LOG_DIRTY_PAGES } else { 0 },
+            guest_phys_addr: 0,
+            memory_size: ram.len as u64,
+            userspace_addr: ram.address as u64,
+        };
+        // SAFETY: the ioctl reads one struct kvm_userspace_memory_region, which MemoryRegion has the layout
+        // of. The memory it names stays mapped until the VM's fd is closed: the VM's `ram` is dropped after `fd`.
+        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::SET_USER_MEMORY_REGION, &raw const region) };
+        check(ret as libc::ssize_t).map(|_| ())
     }
 
     /// As [`Vm::open`], for callers that make the system calls themselves.
@@ -139,19 +153,26 @@ impl Vm for KvmVm {
             return Err(libc::EEXIST);
         }
         let mapping = Ram::map(bytes)?;
-        let region = MemoryRegion {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: bytes,
-            userspace_addr: mapping.address as u64,
-        };
-        // SAFETY: the ioctl reads one struct kvm_userspace_memory_region, which MemoryRegion has the layout
-        // of. The memory it names stays mapped until the VM's fd is closed: `ram` is dropped after `fd`.
-        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::SET_USER_MEMORY_REGION, &raw const region) };
-        check(ret as libc::ssize_t)?;
+        self.set_region(&mapping)?;
         *ram = Some(mapping);
         Ok(())
+    }
+
+    fn read_dirty_log(&self) -> Result<u64, i32> {
+        let mut ram = self.ram.lock().unwrap_or_else(PoisonError::into_inner);
+        let ram = ram.as_mut().ok_or(libc::ENOENT)?;
+        if !ram.logged {
+            ram.logged = true;
+            self.set_region(ram)?;
+        }
+        // A bit a host page, which has 4 KiB at least.
+        let mut bitmap = vec![0_u64; (ram.len / 4096).div_ceil(64)];
+        let log = DirtyLog { slot: 0, padding: 0, bitmap: bitmap.as_mut_ptr().expose_provenance() as u64 };
+        // SAFETY: the ioctl reads one struct kvm_dirty_log, which DirtyLog has the layout of, and writes a bit for
+        // each page of the slot into `bitmap`, which is large enough for pages of any size.
+        let ret = unsafe { libc::ioctl(self.fd.as_raw_fd(), sys::GET_DIRTY_LOG, &raw const log) };
+        check(ret as libc::ssize_t)?;
+        Ok(bitmap.iter().map(|word| u64::from(word.count_ones())).sum())
     }
 
     fn guest(&self, op: GuestOp) -> Result<u64, String> {
@@ -188,10 +209,12 @@ impl Vm for KvmVm {
     }
 }
 
-/// The guest's memory.
+/// Memory of this process that is the guest's, from its address 0 up.
 struct Ram {
     address: usize,
     len: usize,
+    /// Whether the kernel logs its pages.
+    logged: bool,
 }
 
 impl Ram {
@@ -205,7 +228,7 @@ impl Ram {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
         }
-        let ram = Ram { address: address.expose_provenance(), len };
+        let ram = Ram { address: address.expose_provenance(), len, logged: false };
         // SAFETY: advice on the mapping made above, for all of its length. A kernel without transparent huge
         // pages refuses it, and needs it not.
         unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };
@@ -220,8 +243,61 @@ impl Ram {
 impl Drop for Ram {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `map`, unmapped once. A VM that an open HPT fd keeps alive finds the
-        // memory gone as if it had been paged out: the kernel is told through its MMU notifier.
+        // memory gone as if it had been paged out: the kernel's MMU notifier reports it.
         unsafe { libc::munmap(self.address as *mut libc::c_void, self.len) };
+    }
+}
+
+/// A copy of some bytes at the very end of memory that can be written.
+struct Guarded {
+    mapping: *mut u8,
+    /// The whole mapping's length, the page that cannot be accessed included, and where that page begins.
+    mapped: usize,
+    hole: usize,
+    len: usize,
+}
+
+impl Guarded {
+    fn before_a_hole(bytes: &[u8]) -> Result<Self, i32> {
+        assert_eq!(bytes.len() % 8, 0, "a doubleword lies across the end");
+        // SAFETY: sysconf only asks.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = usize::try_from(page).map_err(|_| libc::EINVAL)?;
+        let hole = bytes.len().next_multiple_of(page);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choosing touches nothing we have.
+        let mapping = unsafe { libc::mmap(std::ptr::null_mut(), hole + page, libc::PROT_NONE, flags, -1, 0) };
+        if mapping == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
+        }
+        let guarded = Guarded { mapping: mapping.cast(), mapped: hole + page, hole, len: bytes.len() };
+        if hole > 0 {
+            // SAFETY: the first pages of the mapping made above.
+            let ret = unsafe { libc::mprotect(mapping, hole, libc::PROT_READ | libc::PROT_WRITE) };
+            check(ret as libc::ssize_t)?;
+        }
+        // SAFETY: `len` bytes up to the hole can be written since the call above, and nobody else has them.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), guarded.start(), bytes.len()) };
+        Ok(guarded)
+    }
+
+    fn start(&self) -> *mut u8 {
+        // SAFETY: `len` is at most `hole`, which is within the mapping.
+        unsafe { self.mapping.add(self.hole - self.len) }
+    }
+
+    /// Into a buffer as long as the one it was made of.
+    fn copy_to(&self, buf: &mut [u8]) {
+        assert_eq!(buf.len(), self.len);
+        // SAFETY: `len` bytes up to the hole can be read, and `buf` is memory of another kind.
+        unsafe { std::ptr::copy_nonoverlapping(self.start(), buf.as_mut_ptr(), self.len) };
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `before_a_hole`, unmapped once.
+        unsafe { libc::munmap(self.mapping.cast(), self.mapped) };
     }
 }
 
@@ -239,6 +315,15 @@ impl HtabFd for KvmFd {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, i32> {
         // SAFETY: the kernel writes at most `len` bytes from the slice's start, within the slice.
         check(unsafe { libc::read(self.raw(), buf.as_mut_ptr().cast(), buf.len()) })
+    }
+
+    fn read_faulting(&mut self, buf: &mut [u8], count: usize) -> Result<usize, i32> {
+        let guarded = Guarded::before_a_hole(buf)?;
+        // SAFETY: the kernel writes within the mapping as far as it may be written, then finds the hole by its
+        // checked access.
+        let read = check(unsafe { libc::read(self.raw(), guarded.start().cast(), count) });
+        guarded.copy_to(buf);
+        read
     }
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, i32> {
@@ -295,10 +380,13 @@ mod tests {
     #[test]
     fn ioctls_as_the_target_encodes_them() {
         let expected = if cfg!(target_arch = "powerpc64") {
-            [0x2000_ae01, 0xc004_aea7, 0x8020_aeaa]
+            [0x2000_ae01, 0x8010_ae42, 0xc004_aea7, 0x8020_aeaa]
         } else {
-            [0xae01, 0xc004_aea7, 0x4020_aeaa]
+            [0xae01, 0x4010_ae42, 0xc004_aea7, 0x4020_aeaa]
         };
-        assert_eq!([sys::CREATE_VM, sys::PPC_ALLOCATE_HTAB, sys::PPC_GET_HTAB_FD], expected);
+        assert_eq!(
+            [sys::CREATE_VM, sys::GET_DIRTY_LOG, sys::PPC_ALLOCATE_HTAB, sys::PPC_GET_HTAB_FD],
+            expected
+        );
     }
 }

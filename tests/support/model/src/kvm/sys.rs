@@ -31,6 +31,7 @@ pub(super) const CREATE_VM: Ioctl = kvm_ioctl(NONE, 0x01, 0);
 pub(super) const CHECK_EXTENSION: Ioctl = kvm_ioctl(NONE, 0x03, 0);
 pub(super) const GET_VCPU_MMAP_SIZE: Ioctl = kvm_ioctl(NONE, 0x04, 0);
 pub(super) const CREATE_VCPU: Ioctl = kvm_ioctl(NONE, 0x41, 0);
+pub(super) const GET_DIRTY_LOG: Ioctl = kvm_ioctl(WRITE, 0x42, 16);
 pub(super) const RUN: Ioctl = kvm_ioctl(NONE, 0x80, 0);
 pub(super) const GET_REGS: Ioctl = kvm_ioctl(READ, 0x81, 49 * 8);
 pub(super) const SET_REGS: Ioctl = kvm_ioctl(WRITE, 0x82, 49 * 8);
@@ -64,6 +65,17 @@ pub(super) struct MemoryRegion {
     pub(super) userspace_addr: u64,
 }
 
+/// `KVM_MEM_LOG_DIRTY_PAGES`.
+pub(super) const LOG_DIRTY_PAGES: u32 = 1;
+
+/// `struct kvm_dirty_log`; the last member is a union of a pointer with a u64.
+#[repr(C)]
+pub(super) struct DirtyLog {
+    pub(super) slot: u32,
+    pub(super) padding: u32,
+    pub(super) bitmap: u64,
+}
+
 /// `struct kvm_enable_cap`.
 #[repr(C)]
 pub(super) struct EnableCap {
@@ -94,6 +106,7 @@ const _: () = {
     assert!(size_of::<Regs>() == 49 * 8);
     assert!(size_of::<GetHtabFd>() == 32);
     assert!(size_of::<MemoryRegion>() == 32);
+    assert!(size_of::<DirtyLog>() == 16);
 };
 
 /// Turns a system call's return value into a count, or errno.

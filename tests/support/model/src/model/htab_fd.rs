@@ -8,6 +8,7 @@ use super::table::{Table, has_page_size, is_vrma};
 use crate::record::{HEADER_SIZE, HPTE_SIZE, header};
 
 /// What the kernel keeps for one fd (`struct kvm_htab_ctx`).
+#[derive(Clone, Copy)]
 pub(super) struct Context {
     pub(super) index: u64,
     pub(super) bolted_only: bool,
@@ -17,16 +18,44 @@ pub(super) struct Context {
 /// What a call did, for the clock and the statistics.
 #[derive(Default)]
 pub(super) struct Work {
-    /// Slots passed over: clean, or reported or made invalid.
+    /// Slots visited without an entry: skipped as clean, or reported or made invalid.
     pub(super) slots: u64,
     /// Entries copied.
     pub(super) entries: u64,
 }
 
-/// `kvm_htab_read`.
-pub(super) fn read(table: &mut Table, ctx: &mut Context, buf: &mut [u8], work: &mut Work) -> usize {
+/// Memory of the caller, which a read fills.
+pub(super) struct Destination<'a> {
+    /// What can be written.
+    pub(super) bytes: &'a mut [u8],
+    /// How long the caller says it is.
+    pub(super) count: usize,
+}
+
+impl<'a> Destination<'a> {
+    /// All of which can be written.
+    pub(super) fn sound(bytes: &'a mut [u8]) -> Self {
+        let count = bytes.len();
+        Destination { bytes, count }
+    }
+
+    /// `__put_user`, `__copy_to_user`.
+    fn store(&mut self, at: usize, bytes: &[u8]) -> Result<(), i32> {
+        self.bytes.get_mut(at..at + bytes.len()).ok_or(libc::EFAULT)?.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// `kvm_htab_read`. MODIFIED of a slot is clear before its entry or its header is stored, and an error returns at
+/// once: the slots that this read has looked at have lost their marks then, while `ctx` is as it was.
+pub(super) fn read(
+    table: &mut Table,
+    ctx: &mut Context,
+    into: &mut Destination<'_>,
+    work: &mut Work,
+) -> Result<usize, i32> {
     let npte = table.len();
-    let count = buf.len();
+    let count = into.count;
     // Read once, at the start: a wrap makes the *next* call a later pass.
     let first_pass = ctx.first_pass;
     let mut i = ctx.index;
@@ -48,8 +77,8 @@ pub(super) fn read(table: &mut Table, ctx: &mut Context, buf: &mut [u8], work: &
             let Some((v, r)) = table.record_hpte(usize_of(i), ctx.bolted_only, true, first_pass) else {
                 break;
             };
-            buf[done..done + 8].copy_from_slice(&v.to_be_bytes());
-            buf[done + 8..done + HPTE_SIZE].copy_from_slice(&r.to_be_bytes());
+            into.store(done, &v.to_be_bytes())?;
+            into.store(done + 8, &r.to_be_bytes())?;
             done += HPTE_SIZE;
             n_valid += 1;
             i += 1;
@@ -65,7 +94,7 @@ pub(super) fn read(table: &mut Table, ctx: &mut Context, buf: &mut [u8], work: &
             work.slots += 1;
         }
         if n_valid > 0 || n_invalid > 0 {
-            buf[start..start + HEADER_SIZE].copy_from_slice(&header(index, n_valid, n_invalid));
+            into.store(start, &header(index, n_valid, n_invalid))?;
         } else {
             done = start;
         }
@@ -76,7 +105,7 @@ pub(super) fn read(table: &mut Table, ctx: &mut Context, buf: &mut [u8], work: &
         }
     }
     ctx.index = i;
-    done
+    Ok(done)
 }
 
 /// A write's buffer with what lies behind it: the kernel's bounds test forgets the header, so that it reads

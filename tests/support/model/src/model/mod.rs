@@ -17,7 +17,7 @@ mod htab_fd;
 mod table;
 mod vm;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use table::{Ram, Table};
@@ -32,13 +32,13 @@ const MAX_ORDER_IN_MEMORY: u32 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     pub call_ns: u64,
-    /// Per slot passed over: clean, or reported (read) or made (write) invalid.
+    /// Per slot visited without an entry: skipped as clean, or reported (read) or made (write) invalid.
     pub slot_ns: u64,
     /// Per entry copied.
     pub entry_ns: u64,
 }
 
-/// What has been asked of the model so far.
+/// Counts of the calls made so far and of their work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub opens: u64,
@@ -49,7 +49,7 @@ pub struct Stats {
     pub write_calls: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
-    /// The slots that reads passed over or copied, and the most that one read did.
+    /// The slots that reads visited, and the most that one read did.
     pub slots_read: u64,
     pub max_slots_in_a_read: u64,
     /// Allocations made while a read was in progress on another thread.
@@ -66,12 +66,16 @@ pub enum Op {
     Allocate,
 }
 
-/// How a call fails.
+/// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It does nothing and returns this errno.
     Errno(i32),
-    /// It sees no more than this many bytes of the buffer.
+    /// A read or a write does all its work and then returns this errno. A read has cleared the marks of what it
+    /// looked at and begins where it began when it is made again, as one whose last store is EFAULT. Other calls:
+    /// as [`Fault::Errno`].
+    Late(i32),
+    /// A read or a write sees no more than this many bytes of the buffer. Other calls: no fault.
     Short(usize),
 }
 
@@ -142,7 +146,8 @@ impl Model {
         let order = config.order.unwrap_or(MIN_ORDER);
         assert!((MIN_ORDER..=MAX_ORDER_IN_MEMORY).contains(&order), "order {order}");
         let slots = Table::fresh_slots(order, config.stale_revmap);
-        let table = Table { slots, isa300: config.isa300, ram: None, mod_interest: 0 };
+        let table =
+            Table { slots, isa300: config.isa300, ram: None, mod_interest: 0, delayed: BTreeMap::new() };
         let state = State {
             order: config.order,
             table,
@@ -221,6 +226,23 @@ impl Model {
         let mut state = self.state();
         let i = state.slot(slot);
         state.table.touch(i, rc)
+    }
+
+    /// As [`Model::touch`], but the processor has not stored the bits in the table yet, so that no read sees them.
+    /// It does so when the entry is invalidated: by removing or protecting it, and by
+    /// [`Vm::read_dirty_log`](crate::Vm::read_dirty_log), which needs memory of any size to be set. The log invalidates
+    /// entries even after the guest has stopped, and marks those that turn out to have C (the kernel's
+    /// `kvm_test_clear_dirty_npages`: "we need to do the tlbie even if C==0 in order to pick up any delayed writeback
+    /// of C").
+    ///
+    /// POWER processors may do this; the emulated ones store C at once, so that no case can show it on them.
+    ///
+    /// # Panics
+    /// When the slot is not in the table, or for C in an entry that cannot be stored through.
+    pub fn touch_delayed(&self, slot: u64, rc: u64) -> bool {
+        let mut state = self.state();
+        let i = state.slot(slot);
+        state.table.touch_delayed(i, rc)
     }
 
     /// Whether a later-pass read would report the slot.

@@ -3,11 +3,12 @@
 //!
 //! Sources (Linux 6.1): `kvmppc_do_h_enter`, `kvmppc_do_h_remove`, `kvmppc_h_protect` in
 //! `arch/powerpc/kvm/book3s_hv_rm_mmu.c`; `kvmppc_hpte_page_shifts`, `note_hpte_modification`,
-//! `is_vrma_hpte` in `arch/powerpc/include/asm/kvm_book3s_64.h`; `hpte_dirty` and `record_hpte` in
-//! `arch/powerpc/kvm/book3s_64_mmu_hv.c`; the ISA 3.0 conversions in
+//! `is_vrma_hpte` in `arch/powerpc/include/asm/kvm_book3s_64.h`; `hpte_dirty`, `record_hpte` and
+//! `kvm_test_clear_dirty_npages` in `arch/powerpc/kvm/book3s_64_mmu_hv.c`; the ISA 3.0 conversions in
 //! `arch/powerpc/include/asm/book3s/64/mmu-hash.h`.
 
 use crate::record::{R_C, R_MODIFIED, R_R, V_ABSENT, V_BOLTED, V_HVLOCK, V_LARGE, V_VALID};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Present in the guest's eyes.
 const V_PRESENT: u64 = V_VALID | V_ABSENT;
@@ -16,6 +17,10 @@ const RC: u64 = R_R | R_C;
 const R_RPN: u64 = 0x0fff_ffff_ffff_f000;
 /// The bits of the first doubleword that ISA 3.0 keeps (`HPTE_V_COMMON_BITS`).
 const V_ISA300: u64 = 0x000f_ffff_ffff_ffff;
+/// `HPTE_R_PP0 | HPTE_R_PP`, and its two values that do not let anyone store (`hpte_is_writable`).
+const R_PP: u64 = 1 << 63 | 3;
+const PP_RXRX: u64 = 3;
+const PP_RXXX: u64 = 1 << 63 | 2;
 /// The segment size is at the top of the first doubleword, and in ISA 3.0 here in the second one.
 const ISA300_B_SHIFT: u32 = 58;
 const ISA300_B: u64 = 3 << ISA300_B_SHIFT;
@@ -43,6 +48,8 @@ pub(super) struct Table {
     pub(super) ram: Option<Ram>,
     /// How many read fds are open: MODIFIED is set only while somebody is interested.
     pub(super) mod_interest: u32,
+    /// R and C bits that the processor has set for itself and not yet stored in the table.
+    pub(super) delayed: BTreeMap<usize, u64>,
 }
 
 /// What [`Table::record_hpte`] made of a slot.
@@ -64,6 +71,20 @@ impl Table {
         for slot in &mut self.slots {
             slot.hw_v = 0;
             slot.hw_r = 0;
+        }
+        self.delayed.clear();
+    }
+
+    /// Another table in place of this one.
+    pub(super) fn replace(&mut self, slots: Vec<Slot>) {
+        self.slots = slots;
+        self.delayed.clear();
+    }
+
+    /// `tlbie` of an entry: the processor stores what it has held back of it.
+    fn invalidate(&mut self, i: usize) {
+        if let Some(rc) = self.delayed.remove(&i) {
+            self.slots[i].hw_r |= rc;
         }
     }
 
@@ -187,10 +208,11 @@ impl Table {
 
     /// `kvmppc_do_h_remove`. False when there was nothing to remove.
     pub(super) fn h_remove(&mut self, i: usize) -> bool {
-        let slot = &mut self.slots[i];
-        if slot.hw_v & V_PRESENT == 0 {
+        if !self.is_present(i) {
             return false;
         }
+        self.invalidate(i);
+        let slot = &mut self.slots[i];
         if slot.hw_v & V_VALID != 0 {
             slot.guest_r |= slot.hw_r & RC;
         }
@@ -204,6 +226,7 @@ impl Table {
         if !self.is_present(i) {
             return false;
         }
+        self.invalidate(i);
         let slot = &mut self.slots[i];
         slot.guest_r = slot.guest_r & !3 | pp & 3;
         self.note_modification(i);
@@ -213,6 +236,24 @@ impl Table {
     /// The hardware sets R and C (bits of `rc`). An absent entry is first made valid, as the page fault that
     /// such an access takes would (`kvmppc_book3s_hv_page_fault`), which by itself marks nothing.
     pub(super) fn touch(&mut self, i: usize, rc: u64) -> bool {
+        if !self.make_valid(i) {
+            return false;
+        }
+        self.slots[i].hw_r |= rc & RC;
+        true
+    }
+
+    /// As [`Table::touch`], but the processor keeps the bits until somebody invalidates the entry.
+    pub(super) fn touch_delayed(&mut self, i: usize, rc: u64) -> bool {
+        if !self.make_valid(i) {
+            return false;
+        }
+        assert!(rc & R_C == 0 || is_writable(self.slots[i].guest_r), "a store to a page that is read-only");
+        *self.delayed.entry(i).or_default() |= rc & RC;
+        true
+    }
+
+    fn make_valid(&mut self, i: usize) -> bool {
         if !self.is_present(i) {
             return false;
         }
@@ -221,9 +262,41 @@ impl Table {
             slot.hw_v = slot.hw_v & !V_ABSENT | V_VALID;
             slot.hw_r &= !RC;
         }
-        slot.hw_r |= rc & RC;
         true
     }
+
+    /// `kvm_test_clear_dirty_npages` for each page of the guest's memory; returns how many of them were dirty. The
+    /// guest's view of an entry stands for the hardware's where permissions are concerned.
+    pub(super) fn read_dirty_log(&mut self, host_page: u64, vcpus_running: bool) -> u64 {
+        let mut dirty = BTreeSet::new();
+        for i in 0..self.slots.len() {
+            let slot = self.slots[i];
+            if slot.hw_v & V_VALID == 0 {
+                continue;
+            }
+            // With the vCPUs stopped even C = 0 has to be settled by a tlbie; a later call does it otherwise.
+            if slot.hw_r & R_C == 0 && (!is_writable(slot.guest_r) || vcpus_running) {
+                continue;
+            }
+            self.invalidate(i);
+            let slot = &mut self.slots[i];
+            if slot.hw_r & R_C == 0 {
+                continue;
+            }
+            slot.hw_r &= !R_C;
+            dirty.insert((slot.guest_r & R_RPN) / host_page);
+            if slot.guest_r & R_C == 0 {
+                slot.guest_r |= R_C;
+                self.note_modification(i);
+            }
+        }
+        dirty.len() as u64
+    }
+}
+
+/// `hpte_is_writable`.
+fn is_writable(r: u64) -> bool {
+    ![PP_RXRX, PP_RXXX].contains(&(r & R_PP))
 }
 
 /// `kvmppc_hpte_page_shifts`: log2 of the base and of the actual page size, None for an encoding that

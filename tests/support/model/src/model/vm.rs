@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The model as a [`Vm`]: what comes before the kernel's loops, and fds.
 
-use super::htab_fd::{self, Context, Work};
+use super::htab_fd::{self, Context, Destination, Work};
 use super::{Config, Fault, MAX_ORDER_IN_MEMORY, MIN_ORDER, Model, Op, Ram, State, Table};
 use crate::record::{R_C, R_R, V_VALID};
 use crate::vm::{
@@ -37,7 +37,7 @@ impl Vm for Model {
         if self.inner.readers.load(Ordering::SeqCst) > 0 {
             state.stats.overlaps += 1;
         }
-        if let Some(Fault::Errno(errno)) = state.fault(Op::Allocate) {
+        if let Some(Fault::Errno(errno) | Fault::Late(errno)) = state.fault(Op::Allocate) {
             return Err(errno);
         }
         if state.mmu_ready && state.vcpus_running {
@@ -50,7 +50,7 @@ impl Vm for Model {
         }
         // The old table goes before the new order is even looked at: a refusal leaves the VM with a table of
         // no slots.
-        state.table.slots = Vec::new();
+        state.table.replace(Vec::new());
         state.order = Some(0);
         if !(MIN_ORDER..=MAX_ORDER).contains(&order) {
             return Err(libc::EINVAL);
@@ -58,7 +58,7 @@ impl Vm for Model {
         if order > MAX_ORDER_IN_MEMORY {
             return Err(libc::ENOMEM);
         }
-        state.table.slots = Table::fresh_slots(order, self.inner.config.stale_revmap);
+        state.table.replace(Table::fresh_slots(order, self.inner.config.stale_revmap));
         state.order = Some(order);
         Ok(order)
     }
@@ -67,7 +67,7 @@ impl Vm for Model {
     fn open(&self, flags: u64, start_index: u64) -> Result<Box<dyn HtabFd>, i32> {
         let mut state = self.state();
         state.stats.opens += 1;
-        if let Some(Fault::Errno(errno)) = state.fault(Op::Open) {
+        if let Some(Fault::Errno(errno) | Fault::Late(errno)) = state.fault(Op::Open) {
             return Err(errno);
         }
         if flags & !(BOLTED_ONLY | WRITE) != 0 {
@@ -98,6 +98,17 @@ impl Vm for Model {
         }
         state.table.ram = Some(Ram { bytes, host_page: HOST_PAGE });
         Ok(())
+    }
+
+    /// `kvm_vm_ioctl_get_dirty_log_hv`.
+    fn read_dirty_log(&self) -> Result<u64, i32> {
+        let mut state = self.state();
+        let ram = state.table.ram.ok_or(libc::ENOENT)?;
+        if state.order.is_none() {
+            return Ok(0);
+        }
+        let running = state.vcpus_running;
+        Ok(state.table.read_dirty_log(ram.host_page, running))
     }
 
     /// Each access goes through the virtual real mode area, whose entries get R and C of it; so does the
@@ -159,7 +170,6 @@ impl Model {
 
 /// `VRMA_VSID`: the segment of the virtual real mode area.
 const VRMA_VSID: u64 = 0x1ff_ffff;
-/// `H_NOT_FOUND`.
 const H_NOT_FOUND: u64 = 7_u64.wrapping_neg();
 
 struct ModelFd {
@@ -173,10 +183,11 @@ impl ModelFd {
     fn write_once(&self, buf: &[u8]) -> Result<usize, i32> {
         let mut state = self.model.state();
         state.stats.writes += 1;
-        let buf = match state.fault(Op::Write) {
+        let fault = state.fault(Op::Write);
+        let buf = match fault {
             Some(Fault::Errno(errno)) => return Err(errno),
             Some(Fault::Short(len)) => &buf[..len.min(buf.len())],
-            None => buf,
+            Some(Fault::Late(_)) | None => buf,
         };
         if state.order.is_none() {
             return Err(libc::EINVAL);
@@ -187,7 +198,10 @@ impl ModelFd {
         let mut work = Work::default();
         let State { table, mmu_ready, .. } = &mut *state;
         let past_end = self.model.inner.config.past_end;
-        let result = htab_fd::write(table, buf, past_end, mmu_ready, &mut work);
+        let mut result = htab_fd::write(table, buf, past_end, mmu_ready, &mut work);
+        if let Some(Fault::Late(errno)) = fault {
+            result = Err(errno);
+        }
         state.stats.bytes_written += result.unwrap_or(0) as u64;
         self.model.advance(work.slots * state.costs.slot_ns + work.entries * state.costs.entry_ns);
         result
@@ -207,15 +221,12 @@ impl ModelFd {
 
 impl HtabFd for ModelFd {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, i32> {
-        if self.writes {
-            return Err(libc::EBADF);
-        }
-        self.call_hook();
-        let inner = &self.model.inner;
-        inner.readers.fetch_add(1, Ordering::SeqCst);
-        let result = self.read_locked(buf);
-        self.model.inner.readers.fetch_sub(1, Ordering::SeqCst);
-        result
+        self.read_into(Destination::sound(buf))
+    }
+
+    fn read_faulting(&mut self, buf: &mut [u8], count: usize) -> Result<usize, i32> {
+        assert_eq!(buf.len() % 8, 0, "a doubleword lies across the end");
+        self.read_into(Destination { bytes: buf, count })
     }
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, i32> {
@@ -224,7 +235,7 @@ impl HtabFd for ModelFd {
     }
 
     /// The fd has no vectored write, so the kernel calls the plain one per segment and stops at the first
-    /// that fails or is not written as long as it is; the error is told only when nothing was written.
+    /// that fails or is written in part. It returns the error only when nothing was written.
     fn writev(&mut self, segments: &[&[u8]]) -> Result<usize, i32> {
         self.begin_write()?;
         if segments.len() > MAX_SEGMENTS {
@@ -265,25 +276,42 @@ impl ModelFd {
         }
     }
 
-    fn read_locked(&mut self, buf: &mut [u8]) -> Result<usize, i32> {
+    fn read_into(&mut self, into: Destination<'_>) -> Result<usize, i32> {
+        if self.writes {
+            return Err(libc::EBADF);
+        }
+        self.call_hook();
+        self.model.inner.readers.fetch_add(1, Ordering::SeqCst);
+        let result = self.read_locked(into);
+        self.model.inner.readers.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    fn read_locked(&mut self, mut into: Destination<'_>) -> Result<usize, i32> {
         let mut state = self.model.state();
         state.stats.reads += 1;
         self.model.advance(state.costs.call_ns);
-        let len = match state.fault(Op::Read) {
+        let fault = state.fault(Op::Read);
+        match fault {
             Some(Fault::Errno(errno)) => return Err(errno),
-            Some(Fault::Short(len)) => len.min(buf.len()),
-            None => buf.len(),
-        };
-        if state.order.is_none() {
-            return Ok(0);
+            Some(Fault::Short(len)) => into.count = len.min(into.count),
+            Some(Fault::Late(_)) | None => {}
         }
+        let before = self.ctx;
         let mut work = Work::default();
-        let done = htab_fd::read(&mut state.table, &mut self.ctx, &mut buf[..len], &mut work);
-        state.stats.bytes_read += done as u64;
+        let mut result = match state.order {
+            Some(_) => htab_fd::read(&mut state.table, &mut self.ctx, &mut into, &mut work),
+            None => Ok(0),
+        };
+        if let Some(Fault::Late(errno)) = fault {
+            self.ctx = before;
+            result = Err(errno);
+        }
+        state.stats.bytes_read += result.unwrap_or(0) as u64;
         state.stats.slots_read += work.slots + work.entries;
         state.stats.max_slots_in_a_read = state.stats.max_slots_in_a_read.max(work.slots + work.entries);
         self.model.advance(work.slots * state.costs.slot_ns + work.entries * state.costs.entry_ns);
-        Ok(done)
+        result
     }
 }
 

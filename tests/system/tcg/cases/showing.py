@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What users are told of a migration: trace events, the monitor."""
+"""What users see of a migration: trace events, the monitor."""
 
 import re
 
-from cases.registry import case
-from cases.slowly import CALM, CALM_RATE, SLOW, end_quickly, wait_for
-from machine import TestFailure
-from qmp import QmpError
+from cases.slowly import calmed, end_quickly, wait_for
+from failures import QmpError, TestFailure
+from runner import case
 
 # Of the source, in the order in which they must come first.
 EVENTS = ("save_setup", "state_pending", "save_iterate", "save_complete", "save_cleanup")
@@ -18,30 +17,27 @@ def first_events(said):
 
 
 @case
-def told_to_the_user(lab, series):
+def shown_to_the_user(fleet, series):
     """Trace events, the library's log among them; HMP's info spapr-htab says what QMP's x-query-spapr-htab does."""
-    patched = lab.program(series)
+    patched = fleet.program(series)
     tracing = ("-trace", "enable=spapr_htab_*")
-    machine = lab.boot(patched, lab.guest(), extra=tracing)
-    if series == "7.2":
-        # There the table waits until RAM has nothing left to send.
-        machine.type(CALM)
-    destination = lab.machine(patched, machine.guest, incoming=True, extra=tracing)
-    machine.start_migration(destination.incoming, bandwidth=CALM_RATE if series == "7.2" else SLOW, downtime_ms=1)
+    machine = fleet.boot(patched, fleet.guest(), extra=tracing)
+    bandwidth = calmed(machine)
+    destination = fleet.destination(machine, extra=tracing)
+    machine.start_migration(destination.incoming, bandwidth=bandwidth, downtime_ms=1)
     wait_for(machine, "iterate", lambda: "save_iterate" in first_events(machine.said()))
     end_quickly(machine)
-    machine.wait_migration("completed")
-    destination.wait_status("paused")
+    fleet.arrival(machine, destination)
 
     stats = machine.query()
-    told = machine.qmp.hmp("info spapr-htab").replace("\r", "")
+    shown = machine.qmp.hmp("info spapr-htab").replace("\r", "")
     for name, part in (("all", stats["save-total"]), ("stopped", stats["save-stopped"])):
         line = f"  {name}: {part['valid']} valid, {part['invalid']} invalid, {part['records']} records, {part['bytes']} bytes"
-        if line not in told:
-            raise TestFailure(f"no {line!r} in {told!r}")
-    if told.count("  pass ") != len(stats["save-passes"]):
-        raise TestFailure(f"{len(stats['save-passes'])} passes, but {told!r}")
-    for text in (told, destination.qmp.hmp("info spapr-htab")):
+        if line not in shown:
+            raise TestFailure(f"no {line!r} in {shown!r}")
+    if shown.count("  pass ") != len(stats["save-passes"]):
+        raise TestFailure(f"{len(stats['save-passes'])} passes, but {shown!r}")
+    for text in (shown, destination.qmp.hmp("info spapr-htab")):
         if f"CRC-32 {stats['save-crc32']:08x}" not in text:
             raise TestFailure(f"no CRC-32 {stats['save-crc32']:08x} in {text!r}")
 
@@ -56,7 +52,7 @@ def told_to_the_user(lab, series):
     if "load" not in first_events(destination.said()):
         raise TestFailure(f"the destination's events are {first_events(destination.said())}")
 
-    off = lab.machine(patched, machine.guest, rust=False, extra=("-S",))
+    off = fleet.machine(patched, machine.guest, rust=False, extra=("-S",))
     try:
         off.query()
     except QmpError as error:

@@ -1,30 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the cases share: the programs, the guest's files, a guest that is up, and a migration with all its checks."""
+"""The QEMU processes of a run, and what its cases share: programs, the guest's files, migrations with their checks."""
 
 import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
-import sys
+import tempfile
 from dataclasses import replace
 
 import hpt
 import stream
-from machine import Guest, Machine, Program, TestFailure
+from failures import SKIP_STATUS, Skipped, TestFailure
+from machine import Guest, Machine, Program
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
-SKIP_STATUS = 77
+SYSTEM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPO = os.path.dirname(os.path.dirname(SYSTEM))
 # No Linux guest of this size has fewer: a table that is not there must not pass for one that is equal.
 LEAST_VALID = 2000
 
 
-class Skipped(Exception):
-    """Something this machine has no way to."""
-
-
-def output_of(command, **options):
+def output_of(*command, **options):
+    """The lines that a command prints."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, **options)
     if done.returncode == SKIP_STATUS:
         raise Skipped(f"{' '.join(command)} (see above)")
@@ -33,35 +31,57 @@ def output_of(command, **options):
     return done.stdout.splitlines()
 
 
-class Lab:
+def script(name, *arguments):
+    """The last line that one of the scripts prints."""
+    return output_of(os.path.join(REPO, "scripts", name), *arguments)[-1]
+
+
+class Fleet:
+    """Ends its processes and removes its folder at the end of a `with`."""
+
     machine_class = Machine
     accel = "TCG"
     tables_read = "from both processes with gdb"
     # What a migration that is to end now may take with the guest stopped.
     hurried_downtime_ms = 500
 
-    def __init__(self, folder, sanitizers=False):
+    def __init__(self, sanitizers=False):
         # A case has QEMU abort on purpose; its core would hold the guest's memory.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        self.folder = folder
-        self.sanitizers = sanitizers
         # A table larger than the machine's memory is refused, as it is without the sanitizer.
         os.environ["ASAN_OPTIONS"] = "allocator_may_return_null=1:max_allocation_size_mb=4096"
+        self.folder = tempfile.mkdtemp(prefix="fleet.")
+        self.keeps_folder = False
+        self.sanitizers = sanitizers
         self.programs = {}
         self.files = None
         self.machines = []
+        self.case = ""
         self.rows = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.drop_all()
+        if self.keeps_folder:
+            print(f"the consoles are in {self.folder}", flush=True)
+        else:
+            shutil.rmtree(self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
 
     def program(self, series, patched=True):
         if (series, patched) not in self.programs:
-            command = [os.path.join(REPO, "scripts", "qemu"), series] + ([] if patched else ["--unpatched"])
-            command += ["--sanitizers"] if patched and self.sanitizers else []
-            self.programs[series, patched] = Program(series, patched, output_of(command)[-1])
+            options = [] if patched else ["--unpatched"]
+            options += ["--sanitizers"] if patched and self.sanitizers else []
+            self.programs[series, patched] = Program(series, patched, script("qemu", series, *options))
         return self.programs[series, patched]
 
     def guest(self, **options):
         if not self.files:
-            self.files = output_of([os.path.join(HERE, "build-guest"), self.folder])[-2:]
+            self.files = output_of(os.path.join(SYSTEM, "images"), "guest", self.folder)[-2:]
         return Guest(kernel=self.files[0], initrd=self.files[1], **options)
 
     @property
@@ -76,9 +96,6 @@ class Lab:
         machine = self.machine_class(*args, self.folder, **options)
         self.machines.append(machine)
         return machine
-
-    def begin(self, name):
-        """The case of that name begins."""
 
     def keep(self):
         """The case has passed, and what it leaves may serve others."""
@@ -110,13 +127,28 @@ class Lab:
         machine.wait_ticks(3)
         return machine
 
-    def note(self, **row):
-        """A line of the table of results."""
-        self.rows.append(row)
-        print("  " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    def start(self, series, mmu="Hash", rust=True, **guest):
+        """A guest in the patched program of a series, up and at work."""
+        return self.boot(self.program(series), self.guest(**guest), mmu=mmu, rust=rust)
 
-    def tap(self, destination):
-        return stream.Tap(os.path.join(self.folder, f"{destination.name}.tap"), destination.incoming)
+    def destination(self, source, program=None, **options):
+        """A process that waits for the source's guest, with another program or the same one."""
+        return self.machine(program or source.program, source.guest, incoming=True, **options)
+
+    def arrival(self, source, destination):
+        """Waits for a migration's end on both sides; returns what query-migrate says then."""
+        try:
+            info = source.wait_migration("completed")
+        except TestFailure as failure:
+            # Only the destination can say what it refused.
+            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
+        destination.wait_status("paused")
+        return info
+
+    def note(self, **row):
+        """Figures of the case, for tests/system/results."""
+        self.rows.append({"case": self.case} | row)
+        print("  " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
     def check_tables(self, source, destination, allow_r_and_c=False):
         """The two processes' tables, both held, entry by entry."""
@@ -132,7 +164,7 @@ class Lab:
         if not (source.rust and destination.rust):
             return
         sent, got = source.query(), destination.query()
-        # The source counts from setup on, the destination from the last size that it was told.
+        # The source counts from setup on, the destination from the last size that came.
         fewer = sent["save-total"]["records"] < got["load-total"]["records"]
         if fewer or sent["save-crc32"] != got["load-crc32"]:
             raise TestFailure(f"sent and received are not the same: {json.dumps(sent)} {json.dumps(got)}")
@@ -151,14 +183,14 @@ class Lab:
             total["valid"] + total["invalid"],
             stopped["valid"] + stopped["invalid"],
         ):
-            raise TestFailure(f"{records} records, {slots} slots, {last} at the stop on the wire, but told: {stats}")
+            raise TestFailure(f"on the wire {records} records, {slots} slots, {last} at the stop; the library: {stats}")
 
-    def finish(self, source, destination, info, watch=0, heard=None, wake=""):
-        """After a completed migration: compares, lets the guest go on, and notes the figures. The source goes.
+    def finish(self, source, destination, watch=0, wire=None, wake=""):
+        """A migration's end: compares, lets the guest go on, and notes the figures. The source goes.
 
         A guest whose work was held is woken by a command.
         """
-        destination.wait_status("paused")
+        info = self.arrival(source, destination)
         # QEMU's own code never sends R and C again under TCG.
         own_code = not source.rust
         found = self.check_tables(source, destination, allow_r_and_c=own_code)
@@ -179,7 +211,8 @@ class Lab:
                 raise TestFailure("the library saved nothing")
             row["stopped"] = stats["save-stopped"]["valid"] + stats["save-stopped"]["invalid"]
             row["stopped_us"] = stats["save-stopped"]["time-ns"] // 1000
-        if heard:
+        if wire:
+            heard = wire.sections()
             if source.rust:
                 self.check_heard(source, heard)
             row["passes"] = stream.passes(heard)
@@ -197,23 +230,12 @@ class Lab:
         self.drop(source)
         return destination
 
-    def migrate(self, source, program, rust=True, watch=0, tap=False, **options):
+    def migrate(self, source, program=None, rust=True, watch=0, tap=False):
         """A live migration to a new process, with every check; returns the destination, running.
 
         With a tap, what the table's sections hold is counted on the wire.
         """
-        destination = self.machine(program, source.guest, rust=rust, incoming=True)
-        wire = self.tap(destination) if tap else None
-        source.start_migration(wire.uri if wire else destination.incoming, **options)
-        try:
-            info = source.wait_migration("completed")
-        except TestFailure as failure:
-            # What the destination refused, only it can tell.
-            raise TestFailure(f"{failure}; the destination: {destination.said()}") from None
-        return self.finish(source, destination, info, watch, wire.sections() if wire else None)
-
-    def skip(self, why):
-        raise Skipped(why)
-
-    def say(self, text):
-        print(text, file=sys.stderr, flush=True)
+        destination = self.destination(source, program, rust=rust)
+        wire = stream.Tap(destination.incoming) if tap else None
+        source.start_migration(wire.uri if wire else destination.incoming)
+        return self.finish(source, destination, watch, wire)

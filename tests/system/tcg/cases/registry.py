@@ -1,9 +1,0 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
-"""The cases: each a function that gets the lab and the series under test, and raises if something is wrong."""
-
-CASES = []
-
-
-def case(function):
-    CASES.append(function)
-    return function
