@@ -8,9 +8,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const ROOM_NEEDED: usize = 24;
 
 /// Reads to the end of the table with the buffer's size.
-///
-/// # Panics
-/// When a read fails.
 pub fn read_pass(fd: BorrowedFd<'_>, buf: &mut [u8], mut each: impl FnMut(&[u8])) {
     loop {
         // SAFETY: the kernel writes at most `len` bytes from the slice's start, within the slice.
@@ -64,9 +61,6 @@ impl<'a> Segments<'a> {
     }
 
     /// Writes them all, 1024 to a call.
-    ///
-    /// # Panics
-    /// When the kernel takes less.
     pub fn write(&self, fd: BorrowedFd<'_>, vectors: &[libc::iovec]) {
         for (some, records) in vectors.chunks(1024).zip(self.0.chunks(1024)) {
             let all: usize = records.iter().map(|record| record.len()).sum();

@@ -24,8 +24,6 @@ pub struct KernelTable {
 }
 
 impl KernelTable {
-    /// # Panics
-    /// Without memory for it.
     #[must_use]
     pub fn new(kvm: &Kvm, order: u32) -> KernelTable {
         let table = KernelTable { vm: must("KVM_CREATE_VM", kvm.vm()), order };
@@ -39,9 +37,6 @@ impl KernelTable {
     }
 
     /// Empties it.
-    ///
-    /// # Panics
-    /// When the kernel will not.
     pub fn clear(&self) {
         assert_eq!(must("KVM_PPC_ALLOCATE_HTAB", self.vm.allocate(self.order)), self.order);
     }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The library as QEMU calls it: through the C interface, with callbacks.
 
-use spapr_htab::exports;
-use spapr_htab::inside::capi::handle::SpaprHtab;
+use htab_harness::handle::{Failure, Handle, Input, Output};
 use spapr_htab::inside::capi::types::{
     SPAPR_HTAB_TABLE_KERNEL, SPAPR_HTAB_TABLE_MEMORY, SpaprHtabHost, SpaprHtabTable,
 };
@@ -11,18 +10,28 @@ use spapr_htab::inside::host::{StreamReader, StreamWriter};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-/// What the callbacks say of the table.
-struct Described {
+/// The program around the library: a table, which its callbacks describe.
+pub struct Program {
     kind: u32,
     order: u32,
     memory: *mut c_void,
 }
 
-/// A handle.
-pub struct Library {
-    handle: *mut SpaprHtab,
-    /// The host's opaque pointer leads here.
-    _described: Box<Described>,
+/// A handle whose failures end the benchmark.
+pub struct Library(Handle<Program>);
+
+// SAFETY: `put` takes what this leads to, which is borrowed for the length of the call.
+unsafe impl Output<Program> for &mut Out {
+    fn pointer(self) -> *mut c_void {
+        (&raw mut *self).cast()
+    }
+}
+
+// SAFETY: `get` takes what this leads to, which is borrowed for the length of the call.
+unsafe impl Input<Program> for &mut In<'_> {
+    fn pointer(self) -> *mut c_void {
+        (&raw mut *self).cast()
+    }
 }
 
 /// Where a body goes.
@@ -90,21 +99,16 @@ impl StreamReader for In<'_> {
     }
 }
 
-/// Negative results of the library end the benchmark.
-fn check(result: c_int) -> c_int {
-    assert!(result >= 0, "the library returned {result}");
-    result
+fn must<T>(result: Result<T, Failure>) -> T {
+    result.unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
 impl Library {
     /// For a table in the kernel; `flags` as in the host structure.
     #[must_use]
     pub fn kernel(vm_fd: c_int, order: u32, flags: u32) -> Library {
-        Library::new(
-            Described { kind: SPAPR_HTAB_TABLE_KERNEL, order, memory: ptr::null_mut() },
-            vm_fd,
-            flags,
-        )
+        let program = Program { kind: SPAPR_HTAB_TABLE_KERNEL, order, memory: ptr::null_mut() };
+        Library::new(program, vm_fd, flags)
     }
 
     /// For a table in memory.
@@ -113,56 +117,53 @@ impl Library {
     /// The table outlives the result, and while calls of the result run nobody else uses it.
     #[must_use]
     pub unsafe fn memory(words: *mut u64, order: u32) -> Library {
-        Library::new(Described { kind: SPAPR_HTAB_TABLE_MEMORY, order, memory: words.cast() }, -1, 0)
+        let program = Program { kind: SPAPR_HTAB_TABLE_MEMORY, order, memory: words.cast() };
+        Library::new(program, -1, 0)
     }
 
-    fn new(described: Described, vm_fd: c_int, flags: u32) -> Library {
-        let mut described = Box::new(described);
-        // SAFETY: integers, null pointers and absent functions: all zeros is a value of it.
-        let mut host: SpaprHtabHost = unsafe { std::mem::zeroed() };
-        host.struct_size = size_of::<SpaprHtabHost>();
-        host.opaque = (&raw mut *described).cast();
-        host.vm_fd = vm_fd;
-        host.flags = flags;
-        host.put = Some(put);
-        host.get = Some(get);
-        host.table = Some(table);
-        host.table_allocate = Some(allocate);
-        host.table_free = Some(free);
-        let mut handle = ptr::null_mut();
-        // SAFETY: both pointers are to values of ours.
-        check(unsafe { exports::spapr_htab_new(&raw const host, &raw mut handle) });
-        Library { handle, _described: described }
+    fn new(program: Program, vm_fd: c_int, flags: u32) -> Library {
+        let host = |program: &Program| {
+            // SAFETY: integers, null pointers and absent functions: all zeros is a value of it.
+            let none: SpaprHtabHost = unsafe { std::mem::zeroed() };
+            SpaprHtabHost {
+                struct_size: size_of::<SpaprHtabHost>(),
+                opaque: ptr::from_ref(program).cast_mut().cast(),
+                vm_fd,
+                flags,
+                put: Some(put),
+                get: Some(get),
+                table: Some(table),
+                table_allocate: Some(allocate),
+                table_free: Some(free),
+                ..none
+            }
+        };
+        // SAFETY: the callbacks below take a `Program`.
+        Library(unsafe { Handle::of(program, host) })
     }
 
     pub fn setup(&self, out: &mut Out) {
-        // SAFETY: the handle is live, and the callbacks take the stream for what it is.
-        check(unsafe { exports::spapr_htab_save_setup(self.handle, (&raw mut *out).cast()) });
+        must(self.0.setup(out));
     }
 
     /// Returns whether a whole sweep found nothing.
     pub fn iterate(&self, out: &mut Out, max_ns: i64) -> bool {
-        // SAFETY: as in `setup`.
-        check(unsafe { exports::spapr_htab_save_iterate(self.handle, (&raw mut *out).cast(), max_ns) }) == 1
+        must(self.0.iterate(out, max_ns)) == 1
     }
 
     pub fn complete(&self, out: &mut Out) {
-        // SAFETY: as in `setup`.
-        check(unsafe { exports::spapr_htab_save_complete(self.handle, (&raw mut *out).cast()) });
+        must(self.0.complete(out));
     }
 
     pub fn cleanup(&self) {
-        // SAFETY: the handle is live.
-        check(unsafe { exports::spapr_htab_save_cleanup(self.handle) });
+        must(self.0.cleanup());
     }
 
     pub fn load(&self, body: &[u8]) {
         let mut left = In(body);
-        // SAFETY: as in `setup`.
-        check(unsafe { exports::spapr_htab_load(self.handle, (&raw mut left).cast(), 1) });
+        must(self.0.load(&mut left, 1));
         assert!(left.0.is_empty(), "{} bytes of a body were not read", left.0.len());
-        // SAFETY: the handle is live.
-        check(unsafe { exports::spapr_htab_load_cleanup(self.handle) });
+        must(self.0.load_cleanup());
     }
 }
 
@@ -190,13 +191,6 @@ pub fn gets(body: &[u8]) {
     }
 }
 
-impl Drop for Library {
-    fn drop(&mut self) {
-        // SAFETY: the handle is live and is not used again.
-        unsafe { exports::spapr_htab_free(self.handle) };
-    }
-}
-
 unsafe extern "C" fn put(_: *mut c_void, stream: *mut c_void, data: *const u8, len: usize) -> c_int {
     // SAFETY: `stream` is what `Library`'s functions gave, an `Out` that they borrow for the length of the call.
     let out = unsafe { &mut *stream.cast::<Out>() };
@@ -216,11 +210,11 @@ unsafe extern "C" fn get(_: *mut c_void, stream: *mut c_void, data: *mut u8, len
 }
 
 unsafe extern "C" fn table(opaque: *mut c_void, out: *mut SpaprHtabTable) -> c_int {
-    // SAFETY: the opaque pointer is to the `Described` that the `Library` keeps; `out` is the library's.
-    let (described, out) = unsafe { (&*opaque.cast::<Described>(), &mut *out) };
-    out.kind = described.kind;
-    out.order = described.order;
-    out.memory = described.memory;
+    // SAFETY: the opaque pointer is to the `Program` that the handle keeps; `out` is the library's.
+    let (program, out) = unsafe { (&*opaque.cast::<Program>(), &mut *out) };
+    out.kind = program.kind;
+    out.order = program.order;
+    out.memory = program.memory;
     0
 }
 

@@ -75,9 +75,6 @@ pub struct Vast {
 
 impl Vast {
     /// The last part goes to the end of the table, whatever end it has.
-    ///
-    /// # Panics
-    /// For an order that is none, and without parts.
     #[must_use]
     pub fn new(order: u32, parts: &[(u64, Fill)], costs: Costs) -> Vast {
         let order = Order::new(order).expect("an order");

@@ -60,7 +60,8 @@ impl Run<'_> {
 
     fn replace(&mut self) {
         self.from.quiesce().expect("quiesce");
-        match self.input.byte() & 3 {
+        let how = self.input.byte();
+        match how & 3 {
             0 => self.from.world.replace(ORDER).expect("a reset"),
             1 => self.from.world.replace(ORDER + 1).expect("a resize"),
             2 => {}
@@ -69,7 +70,8 @@ impl Run<'_> {
                 self.from.iterate(&self.wire, -1).expect("an empty body");
             }
         }
-        self.from.resume().expect("resume");
+        let resumed = if how & 6 == 6 { self.from.resume_unchanged() } else { self.from.resume() };
+        resumed.expect("resume");
     }
 
     fn step(&mut self) {
@@ -122,7 +124,7 @@ impl Run<'_> {
 
     fn arrive(mut self, kind: Kind, flags: u32) {
         self.complete();
-        assert_eq!(self.from.pending(), 0);
+        assert_eq!(self.from.pending(), Ok(0));
         self.from.cleanup().expect("cleanup");
         assert_eq!(self.from.world.open_fds(), 0);
         let mut world = World::new(kind, None);

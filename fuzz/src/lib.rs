@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the fuzz targets share: numbers out of the fuzzer's bytes, and what a stream says, read independently of the
-//! library.
+//! What the fuzz targets share: numbers out of the fuzzer's bytes.
 
 use arbitrary::Unstructured;
 use htab_harness::plan::{Call, Fault};
 use htab_harness::world::World;
-use std::collections::BTreeMap;
 
 /// The fuzzer's bytes, taken from the front; zeros once there are no more.
 pub struct Input<'a>(Unstructured<'a>);
@@ -70,70 +68,5 @@ impl<'a> Input<'a> {
         };
         world.plan.fail(call, u64::from(how & 63), fault);
         true
-    }
-}
-
-/// What a table holds after a stream: its slots, and the entries that are valid, with v and r.
-pub struct Told {
-    pub entries: BTreeMap<u64, (u64, u64)>,
-    pub slots: u64,
-}
-
-fn be(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
-}
-
-fn take<'a>(stream: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = stream.split_at_checked(len)?;
-    *stream = rest;
-    Some(taken)
-}
-
-/// Reads whole bodies as docs/stream-format.md says; `None` for a stream that it does not allow.
-#[must_use]
-pub fn told(mut stream: &[u8], orders: std::ops::RangeInclusive<u64>) -> Option<Told> {
-    let mut told = Told { entries: BTreeMap::new(), slots: 0 };
-    while !stream.is_empty() {
-        match be(take(&mut stream, 4)?) {
-            0 => while told.record(&mut stream)? {},
-            0xffff_ffff => told = Told { entries: BTreeMap::new(), slots: 0 },
-            order if orders.contains(&order) => {
-                told = Told { entries: BTreeMap::new(), slots: 1 << (order - 4) }
-            }
-            _ => return None,
-        }
-    }
-    Some(told)
-}
-
-impl Told {
-    /// A record; whether it was not the last.
-    fn record(&mut self, stream: &mut &[u8]) -> Option<bool> {
-        let header = take(stream, 8)?;
-        let (first, n_valid, n_invalid) = (be(&header[..4]), be(&header[4..6]), be(&header[6..]));
-        if (first, n_valid, n_invalid) == (0, 0, 0) {
-            return Some(false);
-        }
-        if self.slots == 0 || first + n_valid + n_invalid > self.slots {
-            return None;
-        }
-        for slot in first..first + n_valid {
-            let entry = take(stream, 16)?;
-            let (v, r) = (be(&entry[..8]) & !0x40, be(&entry[8..]));
-            if v & 1 == 0 {
-                self.entries.remove(&slot);
-            } else {
-                self.entries.insert(slot, (v, r));
-            }
-        }
-        for slot in first + n_valid..first + n_valid + n_invalid {
-            self.entries.remove(&slot);
-        }
-        Some(true)
-    }
-
-    #[must_use]
-    pub fn dump(&self) -> Vec<(u64, u64, u64)> {
-        self.entries.iter().map(|(&slot, &(v, r))| (slot, v, r)).collect()
     }
 }

@@ -3,28 +3,15 @@
 
 use htab_harness::host::{Input, VmHost};
 use htab_harness::memory::MemoryHost;
+use htab_harness::records::to_body;
 use htab_model::model::{Fault, Op};
-use htab_model::record::hpte;
+use htab_model::record::{Record, hpte};
 use htab_model::{Model, Vm};
 use proptest::prelude::*;
 use spapr_htab::inside::error::Error;
 use spapr_htab::inside::load::Loader;
 use spapr_htab::inside::stats::LoadStats;
 use std::sync::Arc;
-
-const END: [u8; 8] = [0; 8];
-
-/// A record as it stands in a stream.
-fn record(index: u32, valid: &[(u64, u64)], n_invalid: u16) -> Vec<u8> {
-    let n_valid = u16::try_from(valid.len()).expect("few");
-    let mut bytes = [&index.to_be_bytes()[..], &n_valid.to_be_bytes(), &n_invalid.to_be_bytes()].concat();
-    valid.iter().for_each(|(v, r)| bytes.extend([v.to_be_bytes(), r.to_be_bytes()].concat()));
-    bytes
-}
-
-fn body(records: &[Vec<u8>]) -> Vec<u8> {
-    [&[0; 4][..], &records.concat(), &END].concat()
-}
 
 fn entries(n: u64) -> Vec<(u64, u64)> {
     (0..n).map(hpte).collect()
@@ -73,23 +60,27 @@ fn orders_that_cannot_be_are_refused_in_any_body() {
 #[test]
 fn records_outside_the_table_are_refused_by_name() {
     let cases = [
-        record(u32::MAX, &entries(1), 0),
-        record(u32::MAX, &[], 1),
-        record(16_384, &entries(1), 0),
-        record(16_383, &entries(2), 0),
-        record(16_380, &entries(2), 3),
-        record(0, &[], u16::MAX),
-        record(0x8000_0000, &entries(1), u16::MAX),
+        Record::new(u32::MAX, &entries(1), 0),
+        Record::new(u32::MAX, &[], 1),
+        Record::new(16_384, &entries(1), 0),
+        Record::new(16_383, &entries(2), 0),
+        Record::new(16_380, &entries(2), 3),
+        Record::new(0, &[], u16::MAX),
+        Record::new(0x8000_0000, &entries(1), u16::MAX),
     ];
     for bad in cases {
-        let (errno, sentence) = refused(&body(&[bad]));
+        let (errno, sentence) = refused(&to_body(&[bad]));
         assert_eq!(errno, libc::EINVAL);
         assert!(sentence.contains("record 0") && sentence.contains("byte 4"), "{sentence}");
         assert!(sentence.contains("ends at slot 16383"), "{sentence}");
     }
     // The place counts the good records before it.
     let (model, host) = kernel(18);
-    let bytes = body(&[record(7, &entries(2), 3), record(9000, &[], 1), record(20_000, &entries(1), 0)]);
+    let bytes = to_body(&[
+        Record::new(7, &entries(2), 3),
+        Record::new(9000, &[], 1),
+        Record::new(20_000, &entries(1), 0),
+    ]);
     let sentence = into_kernel(&host, &bytes).expect_err("refused").to_string();
     assert!(sentence.contains("record 2") && sentence.contains("byte 52"), "{sentence}");
     assert!(model.dump().len() <= 2);
@@ -97,7 +88,7 @@ fn records_outside_the_table_are_refused_by_name() {
 
 #[test]
 fn a_stream_that_ends_too_early_is_neither_one_that_fails_nor_an_end() {
-    let whole = body(&[record(5, &entries(3), 2), record(500, &[], 4)]);
+    let whole = to_body(&[Record::new(5, &entries(3), 2), Record::new(500, &[], 4)]);
     for cut in 0..whole.len() {
         let (errno, sentence) = refused_cut(&whole[..cut], None);
         assert_eq!(errno, libc::EIO);
@@ -132,14 +123,14 @@ fn refused_cut(bytes: &[u8], then: Option<i32>) -> (i32, String) {
 fn records_without_a_table_are_refused() {
     let (_, host) = kernel(18);
     host.forget();
-    let bytes = body(&[record(5, &entries(1), 0)]);
+    let bytes = to_body(&[Record::new(5, &entries(1), 0)]);
     let error = into_kernel(&host, &bytes).expect_err("no table");
     assert!(error.to_string().contains("slot 5"), "{error}");
     assert_eq!(into_memory(&MemoryHost::default(), &bytes).expect_err("no table"), error);
     // An empty body touches nothing: a source sends one after postcopy, when vCPUs run here already.
     let (model, host) = kernel(18);
     model.set_vcpus_running(true);
-    into_kernel(&host, &body(&[])).expect("an empty body");
+    into_kernel(&host, &to_body(&[])).expect("an empty body");
     assert_eq!(model.stats().opens, 0);
 }
 
@@ -155,10 +146,11 @@ fn other_versions_are_refused() {
 #[test]
 fn a_new_size_in_any_body_begins_anew() {
     let memory = MemoryHost::new(18);
-    into_memory(&memory, &body(&[record(1, &entries(4), 0)])).expect("records");
+    into_memory(&memory, &to_body(&[Record::new(1, &entries(4), 0)])).expect("records");
     let stats = into_memory(&memory, &[0, 0, 0, 19]).expect("a size");
     assert_eq!((memory.dump(), stats.tally.records), (vec![], 0));
-    into_memory(&memory, &body(&[record(20_000, &entries(1), 0)])).expect("a slot of the larger table");
+    into_memory(&memory, &to_body(&[Record::new(20_000, &entries(1), 0)]))
+        .expect("a slot of the larger table");
     into_memory(&memory, &[0xff; 4]).expect("no table");
     assert!(memory.memory().is_none());
 }
@@ -167,7 +159,7 @@ fn a_new_size_in_any_body_begins_anew() {
 fn entries_of_an_unpatched_source_are_repaired() {
     // QEMU's dirty bit on the wire, and an entry counted as valid that is not (its race under TCG).
     let (v, r) = hpte(1);
-    let bytes = body(&[record(10, &[(v | 0x40, r), (v & !1, r), (0x40, 0), (v, r)], 2)]);
+    let bytes = to_body(&[Record::new(10, &[(v | 0x40, r), (v & !1, r), (0x40, 0), (v, r)], 2)]);
     let (model, host) = kernel(18);
     let memory = MemoryHost::new(18);
     for slot in 8..20 {
@@ -190,7 +182,7 @@ fn entries_of_an_unpatched_source_are_repaired() {
 fn the_longest_records_there_can_be_are_taken() {
     let (model, host) = kernel(22);
     let long = entries(65_535);
-    let bytes = body(&[record(3, &long, 65_535), record(140_000, &long, 0)]);
+    let bytes = to_body(&[Record::new(3, &long, 65_535), Record::new(140_000, &long, 0)]);
     into_kernel(&host, &bytes).expect("an unpatched TCG source sends such records");
     assert_eq!(model.dump().len(), 2 * 65_535);
 }
@@ -198,13 +190,13 @@ fn the_longest_records_there_can_be_are_taken() {
 #[test]
 fn adjacent_records_are_joined_and_written_a_record_to_a_segment() {
     let (model, host) = kernel(20);
-    let records: Vec<_> = (0..8192).map(|n| record(n * 8, &entries(1), 7)).collect();
-    into_kernel(&host, &body(&records)).expect("loaded");
+    let records: Vec<_> = (0..8192).map(|n| Record::new(n * 8, &entries(1), 7)).collect();
+    into_kernel(&host, &to_body(&records)).expect("loaded");
     assert_eq!(model.stats().writes, 8192, "records that do not join");
     assert_eq!(model.stats().write_calls, 8, "1024 to a call");
     model.clear_stats();
-    let joined: Vec<_> = (0..8192).map(|n| record(n * 8, &entries(8), 0)).collect();
-    into_kernel(&host, &body(&joined)).expect("loaded");
+    let joined: Vec<_> = (0..8192).map(|n| Record::new(n * 8, &entries(8), 0)).collect();
+    into_kernel(&host, &to_body(&joined)).expect("loaded");
     assert_eq!(model.stats().writes, 2, "65,536 entries in as few records as there can be");
     assert_eq!(model.dump().len(), 65_536);
 }
@@ -216,15 +208,15 @@ fn a_refusing_kernel_is_quoted_with_the_slot() {
     let mut many = vec![(v, r); 300];
     many[211] = (v | 1 << 63, r);
     let (model, host) = kernel(18);
-    let error =
-        into_kernel(&host, &body(&[record(5, &[(v, r)], 2), record(1000, &many, 0)])).expect_err("EIO");
+    let error = into_kernel(&host, &to_body(&[Record::new(5, &[(v, r)], 2), Record::new(1000, &many, 0)]))
+        .expect_err("EIO");
     assert_eq!(error.errno().number(), libc::EIO);
     assert!(error.to_string().contains("slot 1211 "), "{error}");
     assert!(model.dump().iter().any(|entry| entry.0 == 5), "the record before was applied");
 
     let (model, host) = kernel(18);
     model.set_vcpus_running(true);
-    let error = into_kernel(&host, &body(&[record(7, &[(v, r)], 0)])).expect_err("EBUSY");
+    let error = into_kernel(&host, &to_body(&[Record::new(7, &[(v, r)], 0)])).expect_err("EBUSY");
     assert_eq!(error.errno().number(), libc::EBUSY);
     assert!(error.to_string().contains("slot 7") && error.to_string().contains("vCPUs"), "{error}");
 
@@ -232,7 +224,7 @@ fn a_refusing_kernel_is_quoted_with_the_slot() {
         let (model, host) = kernel(18);
         // For good: the same again when the entry is tried alone.
         (0..4).for_each(|_| model.fail(Op::Write, 0, Fault::Errno(errno)));
-        let error = into_kernel(&host, &body(&[record(9, &[(v, r)], 0)])).expect_err("a fault");
+        let error = into_kernel(&host, &to_body(&[Record::new(9, &[(v, r)], 0)])).expect_err("a fault");
         assert_eq!(error.errno().number(), errno);
         assert!(error.to_string().contains("slot 9"), "{error}");
     }
@@ -240,15 +232,15 @@ fn a_refusing_kernel_is_quoted_with_the_slot() {
 
 #[test]
 fn interrupted_writes_go_on_and_short_ones_are_reported() {
-    let records: Vec<_> = (0..100).map(|n| record(n * 8, &entries(1), 0)).collect();
+    let records: Vec<_> = (0..100).map(|n| Record::new(n * 8, &entries(1), 0)).collect();
     for nth in [0, 1, 50] {
         let (model, host) = kernel(18);
         model.fail(Op::Write, nth, Fault::Errno(libc::EINTR));
-        into_kernel(&host, &body(&records)).expect("EINTR is no failure");
+        into_kernel(&host, &to_body(&records)).expect("EINTR is no failure");
         assert_eq!(model.dump().len(), 100);
         let (model, host) = kernel(18);
         model.fail(Op::Write, nth, Fault::Short(0));
-        let result = into_kernel(&host, &body(&records));
+        let result = into_kernel(&host, &to_body(&records));
         // Between two records it is as if the call had ended there; in the first one nothing was taken at all.
         match result {
             Ok(_) => assert_eq!((nth > 0, model.dump().len()), (true, 100)),
@@ -257,15 +249,15 @@ fn interrupted_writes_go_on_and_short_ones_are_reported() {
     }
     let (model, host) = kernel(18);
     model.fail(Op::Open, 0, Fault::Errno(libc::EMFILE));
-    let error = into_kernel(&host, &body(&records)).expect_err("EMFILE");
+    let error = into_kernel(&host, &to_body(&records)).expect_err("EMFILE");
     assert!(error.to_string().contains("open files"), "{error}");
 }
 
 /// A body of records that is sound, with some bytes of it changed: most of it makes sense.
 fn nearly_sound() -> impl Strategy<Value = Vec<u8>> {
     let some = (0_u32..16_500, 0_u64..6, 0_u16..300)
-        .prop_map(|(index, n, n_invalid)| record(index, &entries(n), n_invalid));
-    let sound = proptest::collection::vec(some, 0..6).prop_map(|records| body(&records));
+        .prop_map(|(index, n, n_invalid)| Record::new(index, &entries(n), n_invalid));
+    let sound = proptest::collection::vec(some, 0..6).prop_map(|records| to_body(&records));
     let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     (sound, changes, any::<prop::sample::Index>()).prop_map(|(mut bytes, changes, cut)| {
         for (at, value) in changes {
@@ -330,7 +322,7 @@ impl Gathering {
 
 /// Records 40 to a body, none of which join.
 fn forty(nth: u32) -> Vec<u8> {
-    body(&(0..40).map(|n| record(nth * 400 + n * 10, &entries(1), 0)).collect::<Vec<_>>())
+    to_body(&(0..40).map(|n| Record::new(nth * 400 + n * 10, &entries(1), 0)).collect::<Vec<_>>())
 }
 
 #[test]
@@ -355,11 +347,12 @@ fn records_wait_until_a_call_has_all_it_can_take() {
 #[test]
 fn what_waits_goes_into_the_table_in_the_order_in_which_it_came() {
     let mut to = Gathering::new();
-    to.load(&body(&[record(5, &entries(3), 0)])).expect("a body");
-    to.load(&body(&[record(8, &entries(2), 1), record(6, &[], 1)]))
+    to.load(&to_body(&[Record::new(5, &entries(3), 0)])).expect("a body");
+    to.load(&to_body(&[Record::new(8, &entries(2), 1), Record::new(6, &[], 1)]))
         .expect("a body that goes on where the last ended");
-    to.load(&body(&[])).expect("an empty body");
-    to.load(&body(&[record(5, &[], 1), record(6, &entries(1), 0)])).expect("a body that says otherwise");
+    to.load(&to_body(&[])).expect("an empty body");
+    to.load(&to_body(&[Record::new(5, &[], 1), Record::new(6, &entries(1), 0)]))
+        .expect("a body that says otherwise");
     assert_eq!(to.model.stats().opens, 0);
     to.finish().expect("all");
     let slots: Vec<_> = to.model.dump().iter().map(|(slot, ..)| *slot).collect();
@@ -373,16 +366,16 @@ fn nothing_waits_after_the_end_a_failure_or_another_table() {
     // The guest may run: nobody would see to what comes now.
     let mut to = Gathering::new();
     to.finish().expect("nothing");
-    to.load(&body(&[record(5, &entries(3), 0)])).expect("a body");
+    to.load(&to_body(&[Record::new(5, &entries(3), 0)])).expect("a body");
     assert_eq!(to.model.dump().len(), 3);
     // The next migration's do.
     to.load(&[0, 0, 0, 20]).expect("a size");
-    to.load(&body(&[record(5, &entries(3), 0)])).expect("a body");
+    to.load(&to_body(&[Record::new(5, &entries(3), 0)])).expect("a body");
     assert_eq!((to.model.dump().len(), to.loader.abandon()), (0, 1));
 
     let mut to = Gathering::new();
     to.load(&forty(1)).expect("a body");
-    to.load(&body(&[record(u32::MAX, &entries(1), 0)])).expect_err("a slot that is not there");
+    to.load(&to_body(&[Record::new(u32::MAX, &entries(1), 0)])).expect_err("a slot that is not there");
     to.finish().expect("nothing");
     assert_eq!(to.model.dump(), []);
 
@@ -397,7 +390,7 @@ fn nothing_waits_after_the_end_a_failure_or_another_table() {
 fn a_refusal_of_what_waited_is_reported_in_the_end() {
     let (v, r) = hpte(1);
     let mut to = Gathering::new();
-    to.load(&body(&[record(700, &[(v | 1 << 63, r)], 0)])).expect("it waits");
+    to.load(&to_body(&[Record::new(700, &[(v | 1 << 63, r)], 0)])).expect("it waits");
     let error = to.finish().expect_err("refused").to_string();
     assert!(error.contains("slot 700"), "{error}");
 
@@ -405,7 +398,7 @@ fn a_refusal_of_what_waited_is_reported_in_the_end() {
     to.load(&forty(1)).expect("a body");
     to.host.replace(22).expect("the host's own doing");
     assert_eq!(to.finish(), Err(Error::TableReplaced));
-    to.load(&body(&[record(5, &entries(1), 0)])).expect("nothing waits");
+    to.load(&to_body(&[Record::new(5, &entries(1), 0)])).expect("nothing waits");
     assert_eq!(to.model.dump().len(), 1);
 
     let mut to = Gathering::new();
@@ -417,6 +410,8 @@ fn a_refusal_of_what_waited_is_reported_in_the_end() {
 #[test]
 fn records_for_a_table_in_memory_do_not_wait() {
     let memory = MemoryHost::new(18);
-    Loader::new(true).load(&memory, &mut Input::new(&body(&[record(5, &entries(3), 0)])), 1).expect("a body");
+    Loader::new(true)
+        .load(&memory, &mut Input::new(&to_body(&[Record::new(5, &entries(3), 0)])), 1)
+        .expect("a body");
     assert_eq!(memory.dump().len(), 3);
 }

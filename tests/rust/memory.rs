@@ -4,8 +4,8 @@
 use htab_harness::guest::Numbers;
 use htab_harness::host::{Input, Output};
 use htab_harness::memory::{MemoryHost, arrive, same};
+use htab_harness::records;
 use htab_harness::sweeper::Sweeper;
-use htab_harness::wire;
 use proptest::prelude::*;
 use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
 use spapr_htab::inside::host::Nanos;
@@ -67,10 +67,10 @@ fn the_first_pass_sends_valid_entries_only_and_the_dirty_bit_of_none() {
     let saver = Saver::default();
     let mut bodies = setup(&host, &saver, PLAIN);
     iterate(&host, &saver, &mut bodies, None);
-    let records = wire::body(&bodies[1]).expect("a body of records");
+    let records = records::of_body(&bodies[1]).expect("a body of records");
     assert!(records.iter().all(|record| record.n_invalid == 0));
     assert!(records.iter().flat_map(|record| &record.valid).all(|(v, _)| v & V_DIRTY == 0));
-    same(&host.dump(), &wire::replay(&records)).expect("all of it");
+    same(&host.dump(), &records::replay(&records)).expect("all of it");
     let left =
         (0..1 << 14).filter(|slot| host.memory().as_ref().expect("a table").raw(*slot).0 & V_DIRTY != 0);
     assert_eq!(left.count(), 0, "every mark was cleared, on invalid slots too");
@@ -87,7 +87,7 @@ fn later_passes_send_what_is_marked() {
     store(&host, 7, 0x7000, 1);
     host.memory().as_ref().expect("a table").touch(200, 0x180);
     iterate(&host, &saver, &mut bodies, None);
-    let records = wire::body(&bodies[2]).expect("a body of records");
+    let records = records::of_body(&bodies[2]).expect("a body of records");
     let shapes: Vec<_> = records.iter().map(htab_model::record::Record::shape).collect();
     assert_eq!(shapes, [(5, 1, 2)], "one record, and nothing of a touched slot without a mark");
 }
@@ -101,7 +101,7 @@ fn comparing_finds_what_carries_no_mark() {
     let (touched, _, r) = host.dump()[10];
     host.memory().as_ref().expect("a table").touch(touched, !r);
     assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::More);
-    let records = wire::body(&bodies[2]).expect("a body of records");
+    let records = records::of_body(&bodies[2]).expect("a body of records");
     assert_eq!(records.len(), 1);
     assert_eq!(u64::from(records[0].index), touched);
     assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::Clean);
@@ -146,8 +146,8 @@ fn tiny_and_odd_buffers_read_the_same_table() {
             let options = MemoryOptions { explicit_invalid, ..MemoryOptions::default() };
             let mut sweeper = Sweeper::new(MemorySource::new(table, options).expect("a source"));
             let stream = sweeper.sweep(&mut vec![0; size], &host).expect("a sweep");
-            let records = wire::records(&stream).expect("whole records");
-            same(&host.dump(), &wire::replay(&records)).expect("the same table");
+            let records = records::parse(&stream).expect("whole records");
+            same(&host.dump(), &records::replay(&records)).expect("the same table");
             let reported: u64 =
                 records.iter().map(|record| record.valid.len() as u64 + u64::from(record.n_invalid)).sum();
             assert_eq!(reported == 1 << 14, explicit_invalid, "{reported} slots reported");

@@ -7,10 +7,11 @@
 use htab_bench::library::In;
 use htab_bench::tables::{Shape, entry};
 use htab_bench::vast::{Costs, Fill, Vast, VastStream};
+use htab_harness::records::to_body;
+use htab_model::record::Record;
 use serde_json::{Value, json};
 use spapr_htab::inside::error::{Errno, Error};
 use spapr_htab::inside::format::hpte::Order;
-use spapr_htab::inside::format::record::RecordHeader;
 use spapr_htab::inside::host::{Clock, Nanos, SystemClock};
 use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
 use spapr_htab::inside::load::Loader;
@@ -129,26 +130,13 @@ fn save(order: u32, options: SaveOptions) -> usize {
 
 /// The first 2^24 slots of a table, or as many as it has: typical ones, and the longest record there can be.
 fn body(order: u32) -> Vec<u8> {
-    let mut body = vec![0; 4];
     let slots = 1_u64 << (order.min(28) - 4);
-    let mut put = |index: u64, count: u64| {
-        let header = RecordHeader {
-            index: u32::try_from(index).expect("a slot"),
-            n_valid: u16::try_from(count).expect("a record"),
-            n_invalid: 0,
-        };
-        body.extend(header.to_stream());
-        for slot in index..index + count {
-            let (v, r) = entry(slot);
-            body.extend([v.to_be_bytes(), r.to_be_bytes()].concat());
-        }
+    let record = |(first, count): (u64, u64)| {
+        let entries: Vec<_> = (first..first + count).map(entry).collect();
+        Record::new(u32::try_from(first).expect("a slot"), &entries, 0)
     };
-    for (first, count) in Shape::Typical.runs(slots, 1) {
-        put(first, count);
-    }
-    put(0, 65_535);
-    body.extend([0; 8]);
-    body
+    let records: Vec<_> = Shape::Typical.runs(slots, 1).chain([(0, 65_535)]).map(record).collect();
+    to_body(&records)
 }
 
 fn loads(order: u32) -> usize {

@@ -3,9 +3,9 @@
 //!
 //! `bench-rival FILE`, the table's bytes. tests/system/tcg/measure holds this against what QEMU's own code sent.
 
-use htab_bench::library::{In, Out};
+use htab_bench::library::Out;
 use htab_bench::rival::memory;
-use spapr_htab::inside::host::StreamReader;
+use htab_harness::records::of_body;
 use spapr_htab::inside::host::SystemClock;
 
 fn main() {
@@ -17,16 +17,8 @@ fn main() {
     let mut out = Out::Kept(Vec::new());
     save.complete(&mut out, &SystemClock::default()).expect("a save into memory");
     let bytes = out.into_bytes();
-    let mut left = In(&bytes[4..]);
-    loop {
-        let mut head = [0; 8];
-        assert_eq!(left.get(&mut head), Ok(head.len()), "a header");
-        let word = u64::from_be_bytes(head);
-        if word == 0 {
-            break;
-        }
-        let (index, valid, invalid) = (word >> 32, word >> 16 & 0xffff, word & 0xffff);
+    for record in of_body(&bytes).expect("a body of records") {
+        let (index, valid, invalid) = record.shape();
         println!("{index} {valid} {invalid}");
-        left.0 = &left.0[usize::try_from(valid * 16).expect("few")..];
     }
 }

@@ -40,9 +40,6 @@ impl Save {
     }
 
     /// Reads until a read finds nothing or, looking only between reads, `max` is over. Returns whether it found nothing.
-    ///
-    /// # Errors
-    /// The fd's or the stream's.
     pub fn iterate(
         &mut self,
         stream: &mut dyn StreamWriter,
@@ -63,9 +60,6 @@ impl Save {
     }
 
     /// As `iterate`, but to the end of the table and no further, which QEMU's code cannot do.
-    ///
-    /// # Errors
-    /// The fd's or the stream's.
     pub fn pass(&mut self, stream: &mut dyn StreamWriter) -> Result<(), Errno> {
         body(stream, |stream| {
             while self.step(stream)? + ROOM_NEEDED >= READ_BYTES {}
@@ -74,18 +68,12 @@ impl Save {
     }
 
     /// With the guest stopped: as `iterate` without a bound.
-    ///
-    /// # Errors
-    /// The fd's or the stream's.
     pub fn complete(&mut self, stream: &mut dyn StreamWriter, clock: &dyn Clock) -> Result<(), Errno> {
         self.iterate(stream, clock, None).map(|_| ())
     }
 }
 
 /// Loads a body of records.
-///
-/// # Errors
-/// The fd's or the stream's.
 pub fn load(stream: &mut dyn StreamReader, fd: &mut dyn HptFd) -> Result<(), Errno> {
     get_exactly(stream, &mut [0; 4])?;
     let mut record = Vec::new();

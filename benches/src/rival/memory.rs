@@ -141,9 +141,6 @@ impl<'a> Save<'a> {
     }
 
     /// A body while the guest runs. Returns whether a whole sweep found nothing.
-    ///
-    /// # Errors
-    /// The stream's.
     pub fn iterate(
         &mut self,
         stream: &mut dyn StreamWriter,
@@ -161,9 +158,6 @@ impl<'a> Save<'a> {
     }
 
     /// The last body: the rest of the first pass, and once round the table.
-    ///
-    /// # Errors
-    /// The stream's.
     pub fn complete(&mut self, stream: &mut dyn StreamWriter, clock: &dyn Clock) -> Result<(), Errno> {
         let bound = Bound { clock, began: clock.now(), max: None };
         body(stream, |stream| {
@@ -176,9 +170,6 @@ impl<'a> Save<'a> {
 }
 
 /// Loads a body of records.
-///
-/// # Errors
-/// The stream's.
 pub fn load(stream: &mut dyn StreamReader, words: &mut [u64]) -> Result<(), Errno> {
     get_exactly(stream, &mut [0; 4])?;
     while let Some((index, n_valid, n_invalid)) = get_header(stream)? {

@@ -42,9 +42,6 @@ fn get_exactly(stream: &mut dyn StreamReader, mut bytes: &mut [u8]) -> Result<()
 }
 
 /// The body that says how large the table is.
-///
-/// # Errors
-/// The stream's.
 pub fn announce(stream: &mut dyn StreamWriter, order: u32) -> Result<(), Errno> {
     stream.put(&order.to_be_bytes())
 }

@@ -7,8 +7,8 @@ mod sending;
 
 use htab_harness::gate::{Gate, GatedHost, Where};
 use htab_harness::host::{Input, Output, VmHost};
+use htab_harness::records;
 use htab_harness::threads::{readers, status, wait_for};
-use htab_harness::wire;
 use htab_model::model::{Fault, Op};
 use htab_model::record::hpte;
 use htab_model::{Model, Vm};

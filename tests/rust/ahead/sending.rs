@@ -159,7 +159,7 @@ fn the_first_pass_is_a_whole_table_in_order() {
     let mut save = Save::begun(AHEAD);
     save.host.gate.open();
     assert_eq!(save.iterate(None), Ok(Progress::More));
-    let sent = wire::replay(&wire::body(&save.bodies[1]).expect("records"));
+    let sent = records::replay(&records::of_body(&save.bodies[1]).expect("records"));
     assert!(sent == save.model.dump());
     save.complete().expect("complete");
     save.arrive();

@@ -4,22 +4,18 @@
 use crate::leaks::{LARGE, nothing_is_left_by, refuse, refuse_no_more};
 use crate::migration::{Migration, WAYS};
 use htab_harness::plan::Call;
+use htab_harness::records::to_body;
 use htab_harness::world::{Kind, Wire};
+use htab_model::record::{Record, hpte};
 
-/// A body of one record as long as they come, and of enough others to be joined.
+/// A body of one long record, and of many others to be joined.
 fn long_body() -> Vec<u8> {
-    let mut body = [&18_u32.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
-    let (v, r) = htab_model::record::hpte(5);
-    // The last entry of a record is not valid, as QEMU's race leaves them.
-    for (index, n_valid) in [(0_u32, 9000_u16)].into_iter().chain((9000..14_000).map(|index| (index, 1))) {
-        body.extend([&index.to_be_bytes()[..], &n_valid.to_be_bytes(), &[0, 0]].concat());
-        for nth in 1..=n_valid {
-            let v = if nth == n_valid && nth > 1 { 0 } else { v };
-            body.extend([v.to_be_bytes(), r.to_be_bytes()].concat());
-        }
-    }
-    body.extend([0; 8]);
-    body
+    let mut long = vec![hpte(5); 9000];
+    // The last entry is not valid, as QEMU's race leaves them.
+    long[8999].0 = 0;
+    let others = (9000..14_000).map(|index| Record::new(index, &[hpte(5)], 0));
+    let records: Vec<_> = std::iter::once(Record::new(0, &long, 0)).chain(others).collect();
+    [&18_u32.to_be_bytes()[..], &to_body(&records)].concat()
 }
 
 pub fn no_memory_for_any_large_allocation() -> String {

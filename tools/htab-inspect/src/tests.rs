@@ -5,12 +5,13 @@ use crate::bodies::{Bodies, Part, Sent, What};
 use crate::compare::Comparison;
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::replay::{Replay, V_BOLTED};
+use crate::replay::Replay;
 use crate::report::Report;
 use crate::{page, picture, qemu, text};
+use htab_harness::records::to_body;
+use htab_model::record::{Record, V_BOLTED};
 use proptest::prelude::*;
 use spapr_htab::inside::format::hpte::{Hpte, Order, V_DIRTY, V_VALID};
-use spapr_htab::inside::format::record::RecordHeader;
 use spapr_htab::inside::format::section::BodyHeader;
 
 const PAGE: usize = 4096;
@@ -88,18 +89,16 @@ fn body(build: impl FnOnce(&mut Builder)) -> Vec<u8> {
     body.0
 }
 
-fn entry(number: u64) -> Hpte {
-    Hpte { v: number << 12 | V_VALID | if number % 2 == 0 { V_BOLTED } else { 0 }, r: number << 16 }
+fn entry(number: u64) -> (u64, u64) {
+    (number << 12 | V_VALID | if number % 2 == 0 { V_BOLTED } else { 0 }, number << 16)
 }
 
 fn records(records: &[(u32, u16, u16)]) -> Vec<u8> {
-    let mut bytes = BodyHeader::Records.to_bytes().to_vec();
-    for &(index, n_valid, n_invalid) in records {
-        bytes.extend(RecordHeader { index, n_valid, n_invalid }.to_stream());
-        (0..n_valid).for_each(|at| bytes.extend(entry(u64::from(index) + u64::from(at)).to_be_bytes()));
-    }
-    bytes.extend(RecordHeader::END.to_stream());
-    bytes
+    let record = |&(index, n_valid, n_invalid): &(u32, u16, u16)| {
+        let entries: Vec<_> = (u64::from(index)..).take(n_valid.into()).map(entry).collect();
+        Record::new(index, &entries, n_invalid)
+    };
+    to_body(&records.iter().map(record).collect::<Vec<_>>())
 }
 
 fn size() -> Vec<u8> {
@@ -190,7 +189,7 @@ fn the_table_that_is_left_is_compared_slot_by_slot() {
     let mut dump = vec![0_u8; 1 << 18];
     for slot in [0, 2, 200, 9000, 9001] {
         // In QEMU's memory with its mark.
-        let Hpte { v, r } = entry(slot);
+        let (v, r) = entry(slot);
         let at = usize::try_from(slot).unwrap() * 16;
         dump[at..at + 16].copy_from_slice(&Hpte { v: v | V_DIRTY, r }.to_be_bytes());
     }

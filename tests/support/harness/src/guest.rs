@@ -32,8 +32,6 @@ pub struct Guest {
 pub type Outcome = Result<(), String>;
 
 impl Guest {
-    /// # Errors
-    /// In words.
     pub fn new(vm: &Arc<dyn Vm>, order: u32) -> Result<Guest, String> {
         let fd = vm.open(WRITE, 0).map_err(|errno| format!("opening to write: errno {errno}"))?;
         Ok(Guest { fd, slots: 1 << (order - 4) })
@@ -47,38 +45,26 @@ impl Guest {
         }
     }
 
-    /// # Errors
-    /// In words.
     pub fn enter(&mut self, slot: u64, n: u64) -> Outcome {
         self.put(slot, &[hpte(n)], 0)
     }
 
-    /// # Errors
-    /// In words.
     pub fn remove(&mut self, slot: u64) -> Outcome {
         self.put(slot, &[], 1)
     }
 
-    /// # Errors
-    /// In words.
     pub fn put(&mut self, slot: u64, valid: &[(u64, u64)], n_invalid: u16) -> Outcome {
         let index = u32::try_from(slot).map_err(|_| format!("slot {slot}"))?;
         self.write(&Record::new(index, valid, n_invalid))
     }
 
     /// Some entry goes, comes or changes, anywhere in the table.
-    ///
-    /// # Errors
-    /// In words.
     pub fn change(&mut self, numbers: &mut Numbers) -> Outcome {
         let slot = numbers.below(self.slots);
         if numbers.below(3) == 0 { self.remove(slot) } else { self.enter(slot, numbers.below(1 << 20)) }
     }
 
     /// Fills the table.
-    ///
-    /// # Errors
-    /// In words.
     pub fn fill(&mut self, how: Fill, numbers: &mut Numbers) -> Outcome {
         match how {
             Fill::Empty => {}

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A handle of the C interface in a [`World`], with results as Rust has them.
+//! A handle of the C interface and the program that it calls back, with results as Rust has them.
 
 use crate::plan::as_library;
 use crate::world::{Wire, World};
-use libc::c_int;
+use libc::{c_int, c_void};
 use spapr_htab::exports::{
-    spapr_htab_free, spapr_htab_last_error, spapr_htab_load, spapr_htab_load_cleanup, spapr_htab_load_finish,
-    spapr_htab_new, spapr_htab_quiesce, spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_save_cleanup,
+    spapr_htab_dirty_log_read, spapr_htab_free, spapr_htab_last_error, spapr_htab_load,
+    spapr_htab_load_cleanup, spapr_htab_load_finish, spapr_htab_new, spapr_htab_quiesce,
+    spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_resume_unchanged, spapr_htab_save_cleanup,
     spapr_htab_save_complete, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
     spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
 };
-use spapr_htab::inside::capi::types::SpaprHtabStats;
+use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabStats};
 
 /// What a function failed with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,25 +20,68 @@ pub struct Failure {
     pub sentence: String,
 }
 
+/// 0 or more, or the failure.
+pub type Outcome = Result<c_int, Failure>;
+
 /// As C has it.
 pub type Raw = *mut spapr_htab::inside::capi::handle::SpaprHtab;
 
-/// A handle and the program that it calls back.
-pub struct Handle {
+/// A stream that programs of type `P` put to.
+///
+/// # Safety
+/// Their callback for it takes what the pointer leads to, for as long as a call lasts.
+pub unsafe trait Output<P> {
+    /// The stream as the callback gets it.
+    fn pointer(self) -> *mut c_void;
+}
+
+/// A stream that programs of type `P` get from.
+///
+/// # Safety
+/// As for [`Output`].
+pub unsafe trait Input<P> {
+    /// The stream as the callback gets it.
+    fn pointer(self) -> *mut c_void;
+}
+
+// SAFETY: the callbacks of a `World` take wires.
+unsafe impl Output<World> for &Wire {
+    fn pointer(self) -> *mut c_void {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+}
+
+// SAFETY: the callbacks of a `World` take wires.
+unsafe impl Input<World> for &Wire {
+    fn pointer(self) -> *mut c_void {
+        Output::pointer(self)
+    }
+}
+
+/// A handle and the program that it calls back. A function's errors are the library's.
+pub struct Handle<P = World> {
     raw: Raw,
     // Boxed: the handle knows its address.
-    pub world: Box<World>,
+    pub world: Box<P>,
 }
 
 impl Handle {
-    /// # Panics
-    /// No handle is to be had.
     #[must_use]
     pub fn new(world: World, flags: u32, vm_fd: Option<c_int>) -> Handle {
-        let world = Box::new(world);
-        let host = world.host(flags, vm_fd);
+        // SAFETY: a world's callbacks are for itself.
+        unsafe { Handle::of(world, |world| world.host(flags, vm_fd)) }
+    }
+}
+
+impl<P> Handle<P> {
+    /// # Safety
+    /// The callbacks of the host structure take the program given to `host` for as long as the handle lives.
+    #[must_use]
+    pub unsafe fn of(program: P, host: impl FnOnce(&P) -> SpaprHtabHost) -> Handle<P> {
+        let world = Box::new(program);
+        let host = host(&world);
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the world lives as long as the handle does.
+        // SAFETY: the caller's promise; the program lives as long as the handle does.
         let made = unsafe { spapr_htab_new(&raw const host, &raw mut raw) };
         assert_eq!(made, 0, "a handle");
         Handle { raw, world }
@@ -50,7 +94,7 @@ impl Handle {
     }
 
     /// Calls a function of the interface.
-    fn call(&self, function: impl FnOnce(Raw) -> c_int) -> Result<c_int, Failure> {
+    fn call(&self, function: impl FnOnce(Raw) -> c_int) -> Outcome {
         match as_library(|| function(self.raw)) {
             result @ 0.. => Ok(result),
             errno => Err(Failure { errno: -errno, sentence: self.last_error() }),
@@ -58,9 +102,6 @@ impl Handle {
     }
 
     /// The sentence of the last failure.
-    ///
-    /// # Panics
-    /// It is not what the interface says.
     #[must_use]
     pub fn last_error(&self) -> String {
         // SAFETY: the handle is live; no bytes may be written, then as many as it said there are.
@@ -72,91 +113,72 @@ impl Handle {
         String::from_utf8(text).expect("UTF-8")
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn setup(&self, wire: &Wire) -> Result<c_int, Failure> {
-        // SAFETY: the handle and the wire are live; so below.
-        self.call(|raw| unsafe { spapr_htab_save_setup(raw, pointer(wire)) })
+    pub fn setup(&self, out: impl Output<P>) -> Outcome {
+        // SAFETY: the handle is live, and so is the stream, which the callbacks take; so below.
+        self.call(|raw| unsafe { spapr_htab_save_setup(raw, out.pointer()) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn iterate(&self, wire: &Wire, max_ns: i64) -> Result<c_int, Failure> {
+    pub fn iterate(&self, out: impl Output<P>, max_ns: i64) -> Outcome {
         // SAFETY: see `setup`.
-        self.call(|raw| unsafe { spapr_htab_save_iterate(raw, pointer(wire), max_ns) })
+        self.call(|raw| unsafe { spapr_htab_save_iterate(raw, out.pointer(), max_ns) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn complete(&self, wire: &Wire) -> Result<c_int, Failure> {
+    pub fn complete(&self, out: impl Output<P>) -> Outcome {
         // SAFETY: see `setup`.
-        self.call(|raw| unsafe { spapr_htab_save_complete(raw, pointer(wire)) })
+        self.call(|raw| unsafe { spapr_htab_save_complete(raw, out.pointer()) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn cleanup(&self) -> Result<c_int, Failure> {
+    pub fn cleanup(&self) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_save_cleanup(raw) })
     }
 
-    /// # Panics
-    /// It fails, which it cannot.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
+    pub fn pending(&self) -> Result<u64, Failure> {
         let mut pending = u64::MAX;
         // SAFETY: see `setup`; the place is ours.
-        let result = self.call(|raw| unsafe { spapr_htab_save_pending(raw, &raw mut pending) });
-        assert_eq!(result, Ok(0));
-        pending
+        self.call(|raw| unsafe { spapr_htab_save_pending(raw, &raw mut pending) }).map(|_| pending)
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn vm_state(&self, running: bool) -> Result<c_int, Failure> {
+    pub fn vm_state(&self, running: bool) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_vm_state(raw, running.into()) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn quiesce(&self) -> Result<c_int, Failure> {
+    pub fn dirty_log_read(&self) -> Outcome {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_dirty_log_read(raw) })
+    }
+
+    pub fn quiesce(&self) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_quiesce(raw) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn resume(&self) -> Result<c_int, Failure> {
+    pub fn resume(&self) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_resume(raw) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn load(&self, wire: &Wire, version: c_int) -> Result<c_int, Failure> {
+    pub fn resume_unchanged(&self) -> Outcome {
         // SAFETY: see `setup`.
-        self.call(|raw| unsafe { spapr_htab_load(raw, pointer(wire), version) })
+        self.call(|raw| unsafe { spapr_htab_resume_unchanged(raw) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn load_finish(&self) -> Result<c_int, Failure> {
+    pub fn load(&self, input: impl Input<P>, version: c_int) -> Outcome {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_load(raw, input.pointer(), version) })
+    }
+
+    pub fn load_finish(&self) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_load_finish(raw) })
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn load_cleanup(&self) -> Result<c_int, Failure> {
+    pub fn load_cleanup(&self) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_load_cleanup(raw) })
     }
 
-    /// Looks entries up; more than are asked for have no room.
-    ///
-    /// # Errors
-    /// The library's.
     pub fn read_hptes(&self, first: u64, count: usize) -> Result<Vec<u8>, Failure> {
         let mut entries = vec![0; count * 16];
         let place = entries.as_mut_ptr().cast();
@@ -165,15 +187,11 @@ impl Handle {
         Ok(entries)
     }
 
-    /// # Errors
-    /// The library's.
-    pub fn write_hpte(&self, slot: u64, v: u64, r: u64) -> Result<c_int, Failure> {
+    pub fn write_hpte(&self, slot: u64, v: u64, r: u64) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_write_hpte(raw, slot, v, r) })
     }
 
-    /// # Panics
-    /// They are not to be had.
     #[must_use]
     pub fn stats(&self) -> SpaprHtabStats {
         let mut stats = SpaprHtabStats::default();
@@ -185,11 +203,7 @@ impl Handle {
     }
 }
 
-fn pointer(wire: &Wire) -> *mut libc::c_void {
-    std::ptr::from_ref(wire).cast_mut().cast()
-}
-
-impl Drop for Handle {
+impl<P> Drop for Handle<P> {
     fn drop(&mut self) {
         // SAFETY: the handle came from `spapr_htab_new` and is used no more.
         unsafe { spapr_htab_free(self.raw) };

@@ -29,9 +29,6 @@ impl VmHost {
     }
 
     /// Replaces the VM's table by an empty one, as a reset or a resize does.
-    ///
-    /// # Errors
-    /// The VM's errno.
     pub fn replace(&self, order: u32) -> Result<(), i32> {
         self.vm.allocate(order)?;
         *held(&self.order) = Some(order);

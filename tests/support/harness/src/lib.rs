@@ -10,7 +10,7 @@ pub mod host;
 pub mod memory;
 pub mod migration;
 pub mod plan;
+pub mod records;
 pub mod sweeper;
 pub mod threads;
-pub mod wire;
 pub mod world;

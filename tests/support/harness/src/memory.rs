@@ -23,8 +23,6 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// # Panics
-    /// For an order that is none.
     #[must_use]
     pub fn new(order: u32) -> Memory {
         let order = Order::new(order).expect("an order");
@@ -173,9 +171,6 @@ impl Host for MemoryHost {
 }
 
 /// Completes, cleans up, loads the bodies into a fresh host and compares.
-///
-/// # Errors
-/// In words.
 pub fn arrive(host: &MemoryHost, saver: &Saver, mut bodies: Vec<Vec<u8>>) -> Result<LoadStats, String> {
     let mut out = Output::default();
     saver.complete(host, &mut out).map_err(|error| error.to_string())?;

@@ -35,9 +35,6 @@ fn words(error: &spapr_htab::inside::error::Error) -> String {
 
 impl Migration {
     /// Two VMs, the source with an empty table of this order, the destination with none.
-    ///
-    /// # Errors
-    /// In words.
     pub fn new(setting: &Setting<'_>, order: u32) -> Result<Migration, String> {
         let source: Arc<dyn Vm> = Arc::from(setting.factory.hash(order)?);
         let destination: Arc<dyn Vm> = Arc::from(setting.factory.hash(18)?);
@@ -53,15 +50,10 @@ impl Migration {
     }
 
     /// The guest on the source.
-    ///
-    /// # Errors
-    /// In words.
     pub fn guest(&self, order: u32) -> Result<Guest, String> {
         Guest::new(&self.source.vm, order)
     }
 
-    /// # Errors
-    /// In words.
     pub fn setup(&mut self) -> Outcome {
         let mut out = Output::default();
         self.saver.setup(&self.source, &mut out, self.options).map_err(|error| words(&error))?;
@@ -69,16 +61,11 @@ impl Migration {
         Ok(())
     }
 
-    /// # Errors
-    /// In words.
     pub fn iterate(&mut self, max: Option<u64>) -> Result<Progress, String> {
         self.iterate_into(&mut Output::default(), max)
     }
 
     /// As `iterate`, with a stream of the caller's.
-    ///
-    /// # Errors
-    /// In words.
     pub fn iterate_into(&mut self, out: &mut Output<'_>, max: Option<u64>) -> Result<Progress, String> {
         let progress =
             self.saver.iterate(&self.source, out, max.map(Nanos)).map_err(|error| words(&error))?;
@@ -87,23 +74,15 @@ impl Migration {
     }
 
     /// Iterates without a bound to the end of the pass.
-    ///
-    /// # Errors
-    /// In words.
     pub fn pass(&mut self) -> Result<Progress, String> {
         self.iterate(None)
     }
 
     /// The bytes still to come, as the library estimates them.
-    ///
-    /// # Errors
-    /// In words.
     pub fn pending(&self) -> Result<u64, String> {
         self.saver.pending().map_err(|error| words(&error))
     }
 
-    /// # Errors
-    /// In words.
     pub fn complete(&mut self) -> Outcome {
         let mut out = Output::default();
         self.saver.complete(&self.source, &mut out).map_err(|error| words(&error))?;
@@ -112,9 +91,6 @@ impl Migration {
     }
 
     /// Cleans up, loads all bodies in pieces of `most` bytes and compares the tables and what both sides counted.
-    ///
-    /// # Errors
-    /// In words.
     pub fn arrive(&mut self, most: usize) -> Outcome {
         self.saver.cleanup().map_err(|error| words(&error))?;
         for body in &self.bodies {
@@ -137,9 +113,6 @@ impl Migration {
     }
 
     /// Compares the two tables as the VMs show them, apart from the fds of both sides.
-    ///
-    /// # Errors
-    /// In words.
     pub fn compare(&self) -> Outcome {
         let (source, destination) = (self.source.vm.dump(), self.destination.vm.dump());
         if source == destination {

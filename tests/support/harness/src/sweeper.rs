@@ -27,9 +27,6 @@ impl<S: Source> Sweeper<S> {
     }
 
     /// One read, and how the sweep ended if it did.
-    ///
-    /// # Errors
-    /// The source's.
     pub fn read(
         &mut self,
         buf: &mut [u8],
@@ -43,9 +40,6 @@ impl<S: Source> Sweeper<S> {
     }
 
     /// Reads to the end of the sweep. Returns all its records.
-    ///
-    /// # Errors
-    /// The source's.
     pub fn sweep(&mut self, buf: &mut [u8], clock: &dyn Clock) -> Result<Vec<u8>, Error> {
         let mut records = Vec::new();
         loop {

@@ -6,9 +6,6 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// What the status of each thread with this name has in a field.
-///
-/// # Errors
-/// In words.
 pub fn status(name: &str, field: &str) -> Result<Vec<String>, String> {
     let tasks = fs::read_dir("/proc/self/task").map_err(|error| format!("/proc/self/task: {error}"))?;
     let mut found = Vec::new();
@@ -24,17 +21,11 @@ pub fn status(name: &str, field: &str) -> Result<Vec<String>, String> {
 }
 
 /// How many threads read ahead.
-///
-/// # Errors
-/// In words.
 pub fn readers() -> Result<usize, String> {
     Ok(status(THREAD_NAME, "State")?.len())
 }
 
 /// Waits for what another thread is to bring about; far longer than it takes.
-///
-/// # Errors
-/// It never came.
 pub fn wait_for(mut condition: impl FnMut() -> bool) -> Result<(), String> {
     let began = Instant::now();
     while !condition() {

@@ -95,8 +95,6 @@ pub struct World {
 }
 
 impl World {
-    /// # Panics
-    /// For an order that is none.
     #[must_use]
     pub fn new(kind: Kind, order: Option<u32>) -> World {
         let place = match (kind, order) {
@@ -139,10 +137,7 @@ impl World {
         held(&self.place).clone()
     }
 
-    /// Replaces the table by an empty one of this order.
-    ///
-    /// # Errors
-    /// There is none to be had.
+    /// Replaces the table by an empty one of this order, if there is one to be had.
     pub fn replace(&self, order: u32) -> Result<(), i32> {
         if order > self.largest {
             return Err(libc::ENOMEM);

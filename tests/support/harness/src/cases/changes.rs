@@ -5,8 +5,8 @@ use super::{Case, ORDER, check};
 use crate::guest::{Fill, Guest, Numbers, Outcome};
 use crate::host::Output;
 use crate::migration::{Migration, Setting};
+use crate::records;
 use crate::sweeper::Sweeper;
-use crate::wire;
 use spapr_htab::inside::format::hpte::{Hpte, Order, Slot};
 use spapr_htab::inside::lookup::write_hpte;
 use spapr_htab::inside::save::Progress;
@@ -115,7 +115,7 @@ fn lost_entry(setting: &Setting<'_>) -> Outcome {
         let mut out = Output { limited: true, ..Output::default() };
         let progress = migration.iterate_into(&mut out, Some(1_000_000_000))?;
         check!(progress == Progress::More, "the sweep found something");
-        let reported = wire::body(migration.bodies.last().map_or(&[], Vec::as_slice))?.len() as u64;
+        let reported = records::of_body(migration.bodies.last().map_or(&[], Vec::as_slice))?.len() as u64;
         let is_in_the_middle = migration.saver.queue().pass() == 2;
         stopped_in_the_middle += u32::from(reported == changes && is_in_the_middle);
         guest.enter(5, 1234)?;

@@ -5,8 +5,8 @@ use super::{Case, ORDER, check};
 use crate::guest::{Fill, Numbers, Outcome};
 use crate::host::{Output, VmHost};
 use crate::migration::{Migration, Setting};
+use crate::records;
 use crate::sweeper::Sweeper;
-use crate::wire;
 use spapr_htab::inside::format::hpte::{Order, V_DIRTY};
 use spapr_htab::inside::save::Progress;
 use spapr_htab::inside::save::source::KernelSource;
@@ -158,7 +158,7 @@ fn buffers(setting: &Setting<'_>) -> Outcome {
     let whole = migration.source.vm.dump();
     for buffer in [25, 26, 31, 32, 33, 40, 41, 47, 49, 100, 1023, 65_544, 1 << 20] {
         let stream = sweep(&migration.source, buffer)?;
-        let sent = wire::replay(&wire::records(&stream)?);
+        let sent = records::replay(&records::parse(&stream)?);
         check!(sent == whole, "a buffer of {buffer}: {} of {} entries", sent.len(), whole.len());
     }
     for buffer in [0, 1, 8, 24] {
@@ -172,8 +172,8 @@ fn private_bit(setting: &Setting<'_>) -> Outcome {
     let migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(10))?;
     let stream = sweep(&migration.source, 4096)?;
-    let sent = wire::replay(&wire::records(&stream)?);
-    let with = sent.iter().filter(|(_, v, _)| v & V_DIRTY != 0).count();
+    let sent: Vec<_> = records::parse(&stream)?.into_iter().flat_map(|record| record.valid).collect();
+    let with = sent.iter().filter(|(v, _)| v & V_DIRTY != 0).count();
     check!(!sent.is_empty() && with == 0, "{with} of {} entries carry bit 0x40", sent.len());
     Ok(())
 }
@@ -186,7 +186,7 @@ fn few_puts(setting: &Setting<'_>) -> Outcome {
     migration.iterate_into(&mut out, None)?;
     // 1 MiB of entries in chunks of 128 KiB, a body header and an end.
     check!(out.puts <= 12, "{} puts", out.puts);
-    let records = wire::body(&migration.bodies[1])?;
+    let records = records::of_body(&migration.bodies[1])?;
     let longest = records.iter().map(|record| record.valid.len()).max();
     check!(longest <= Some(8192), "a record of {longest:?} valid entries");
     migration.complete()?;
