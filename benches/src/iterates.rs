@@ -4,7 +4,7 @@
 use crate::rival::kernel as rival;
 use crate::tables::pick;
 use crate::vast::{Costs, Fill, Vast, VastStream};
-use htab_harness::table::Numbers;
+use htab_harness::guest::Numbers;
 use serde_json::{Value, json};
 use spapr_htab::inside::host::{Clock, Nanos};
 use spapr_htab::inside::save::Saver;
@@ -41,7 +41,7 @@ struct Times {
     later: Vec<u64>,
 }
 
-/// Runs a save: `iterate` tells whether the first pass goes on.
+/// Runs a save. `iterate` returns whether the first pass is under way.
 fn save(table: &Vast, mut iterate: impl FnMut() -> bool) -> Times {
     let mut timed = || {
         let began = table.now();
@@ -74,7 +74,7 @@ fn ours(table: &Vast, max: u64, options: SaveOptions) -> Times {
             thread::sleep(FILL);
         }
         saver.iterate(table, &mut stream, Some(Nanos(max))).expect("iterate");
-        table.told_first() < table.order.slots()
+        table.reported_first() < table.order.slots()
     })
 }
 
@@ -83,7 +83,7 @@ fn rivals(table: &Vast, max: u64) -> Times {
     let mut stream = VastStream(table.clone());
     save(table, || {
         save_.iterate(&mut stream, table, Some(Nanos(max))).expect("iterate");
-        table.told_first() < table.order.slots()
+        table.reported_first() < table.order.slots()
     })
 }
 

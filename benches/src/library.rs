@@ -11,7 +11,7 @@ use spapr_htab::inside::host::{StreamReader, StreamWriter};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-/// What the callbacks are told of the table.
+/// What the callbacks say of the table.
 struct Described {
     kind: u32,
     order: u32,
@@ -140,7 +140,7 @@ impl Library {
         check(unsafe { exports::spapr_htab_save_setup(self.handle, (&raw mut *out).cast()) });
     }
 
-    /// Tells whether a whole sweep found nothing.
+    /// Returns whether a whole sweep found nothing.
     pub fn iterate(&self, out: &mut Out, max_ns: i64) -> bool {
         // SAFETY: as in `setup`.
         check(unsafe { exports::spapr_htab_save_iterate(self.handle, (&raw mut *out).cast(), max_ns) }) == 1

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Tables as guests fill them, and worse ones; the same for the same seed, wherever they are made.
 
-use htab_harness::table::Numbers;
+use htab_harness::guest::Numbers;
 
 /// Slots of a group: where a hash leads to.
 pub const GROUP: u64 = 8;

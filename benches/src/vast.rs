@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The kernel's fd of tables too large for the model's memory, and too slow: up to order 36, in virtual time.
 //!
-//! What is used is told by rules and not slot by slot, and what is not is passed over at once, so that only what is read
+//! What is used is known by rules and not slot by slot, and what is not is skipped at once, so that only what is read
 //! costs real time. A property holds it against the model.
 
 use htab_model::record::hpte;
@@ -25,9 +25,9 @@ pub struct Costs {
     pub call: u64,
     /// A clean slot that a later pass goes by.
     pub clean: u64,
-    /// An invalid slot that is told.
+    /// An invalid slot that is reported.
     pub invalid: u64,
-    /// An entry that is told.
+    /// An entry that is reported.
     pub entry: u64,
     /// A byte put to the stream.
     pub byte: u64,
@@ -69,8 +69,8 @@ pub struct Vast {
     /// Each part's end and what it holds.
     parts: Arc<[(u64, Fill)]>,
     changed: Arc<Mutex<BTreeSet<u64>>>,
-    /// Slots that first passes told so far.
-    told: Arc<AtomicU64>,
+    /// Slots that first passes reported so far.
+    reported: Arc<AtomicU64>,
 }
 
 impl Vast {
@@ -90,7 +90,7 @@ impl Vast {
             beside: None,
             parts: parts.into(),
             changed: Arc::default(),
-            told: Arc::default(),
+            reported: Arc::default(),
         }
     }
 
@@ -109,10 +109,10 @@ impl Vast {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Slots that first passes told so far.
+    /// Slots that first passes reported so far.
     #[must_use]
-    pub fn told_first(&self) -> u64 {
-        self.told.load(Ordering::Relaxed)
+    pub fn reported_first(&self) -> u64 {
+        self.reported.load(Ordering::Relaxed)
     }
 
     /// The guest changes these slots; they are used or not as before.
@@ -177,13 +177,13 @@ impl VastFd {
         }
         let first = self.index;
         let first_pass = self.first_pass;
-        // A slot that is told is changed no more.
-        let tell = |changed: &mut BTreeSet<u64>, slot: u64| changed.remove(&slot) || first_pass;
+        // A slot that is reported is changed no more.
+        let report = |changed: &mut BTreeSet<u64>, slot: u64| changed.remove(&slot) || first_pass;
         let mut valid = 0;
         while self.index < slots
             && valid < room.min(MOST)
             && table.is_used(self.index)
-            && tell(&mut changed, self.index)
+            && report(&mut changed, self.index)
         {
             valid += 1;
             self.index += 1;
@@ -192,19 +192,19 @@ impl VastFd {
         let mut invalid = 0;
         if first_pass {
             invalid = free_to - self.index;
-            let told: Vec<u64> = changed.range(self.index..free_to).copied().collect();
-            for slot in told {
+            let reported: Vec<u64> = changed.range(self.index..free_to).copied().collect();
+            for slot in reported {
                 changed.remove(&slot);
             }
             self.index = free_to;
         } else {
-            while self.index < free_to && tell(&mut changed, self.index) {
+            while self.index < free_to && report(&mut changed, self.index) {
                 invalid += 1;
                 self.index += 1;
             }
         }
         if first_pass {
-            table.told.fetch_add(self.index - first, Ordering::Relaxed);
+            table.reported.fetch_add(self.index - first, Ordering::Relaxed);
         }
         work += valid * table.costs.entry + invalid * table.costs.invalid;
         table.work(work);
@@ -296,7 +296,7 @@ impl StreamWriter for VastStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use htab_harness::table::Numbers;
+    use htab_harness::guest::Numbers;
     use htab_model::model;
     use htab_model::{Model, Vm};
 

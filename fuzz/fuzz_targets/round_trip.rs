@@ -17,8 +17,8 @@ struct Run<'a> {
     input: Input<'a>,
     from: Handle,
     wire: Wire,
-    /// The host tells of stops; the VM is stopped.
-    tells: bool,
+    /// The host reports stops; the VM is stopped.
+    reports: bool,
     stopped: bool,
     /// Reference and change bits count, too.
     exact: bool,
@@ -53,7 +53,7 @@ impl Run<'_> {
 
     fn stop(&mut self, stopped: bool) {
         self.stopped = stopped;
-        if self.tells {
+        if self.reports {
             self.from.vm_state(!stopped).expect("vm_state");
         }
     }
@@ -154,8 +154,8 @@ fuzz_target!(|data: &[u8]| {
     };
     let exact = kind == Kind::Kernel || flags & SPAPR_HTAB_COMPARE != 0;
     let from = Handle::new(World::new(kind, Some(ORDER)), flags, None);
-    let tells = how & 0x20 != 0;
-    let mut run = Run { input, from, wire: Wire::default(), tells, stopped: false, exact };
+    let reports = how & 0x20 != 0;
+    let mut run = Run { input, from, wire: Wire::default(), reports, stopped: false, exact };
     run.guest();
     run.begin();
     for _ in 0..MOST_CALLS {

@@ -54,7 +54,7 @@ impl<'a> Input<'a> {
         self.0.take_rest()
     }
 
-    /// Has some call go wrong, or none; tells whether.
+    /// Has some call go wrong, or none. Returns whether.
     pub fn plan_fault(&mut self, world: &World) -> bool {
         const VALUES: [i64; 8] = [0, 1, 2, 17, -4096, i32::MAX as i64, i64::MAX, i64::MIN];
         let (call, how, number) = (self.byte(), self.byte(), self.byte());

@@ -16,7 +16,7 @@ const COSTS: Costs = Costs { call_ns: 500, slot_ns: 2, entry_ns: 60 };
 const MINIMAL_READ_NS: u64 = 500 + 60 + 65_535 * 2;
 const MS: u64 = 1_000_000;
 
-/// Iterates to the end of the first pass; tells the longest iterate and the number of reads.
+/// Iterates to the end of the first pass. Returns the longest iterate's time and the number of reads.
 fn first_pass(model: &Model, order: u32, max: u64) -> (u64, u64) {
     let host = VmHost::new(Arc::new(model.clone()), Some(order));
     let saver = Saver::default();

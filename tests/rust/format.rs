@@ -29,9 +29,9 @@ proptest! {
 }
 
 /// What the records of a batch leave in a table: each slot they name, and its entry if it is valid.
-fn told(batch: &mut Batch) -> BTreeMap<u64, Option<Vec<u8>>> {
+fn effect(batch: &mut Batch) -> BTreeMap<u64, Option<Vec<u8>>> {
     let (bytes, records) = batch.parts();
-    let mut told = BTreeMap::new();
+    let mut effect = BTreeMap::new();
     for record in records {
         // As a sink does: nothing else may stand there.
         bytes[record.start..record.entries()].fill(0xff);
@@ -40,9 +40,9 @@ fn told(batch: &mut Batch) -> BTreeMap<u64, Option<Vec<u8>>> {
         let entries = bytes[record.entries()..record.end()].chunks_exact(HPTE_BYTES);
         let slots = u64::from(record.header.index)..record.header.end();
         let valid = entries.map(|entry| Some(entry.to_vec())).chain(std::iter::repeat(None));
-        told.extend(slots.zip(valid));
+        effect.extend(slots.zip(valid));
     }
-    told
+    effect
 }
 
 fn entry(number: usize, valid: bool) -> [u8; HPTE_BYTES] {
@@ -82,6 +82,6 @@ proptest! {
         let valid = expected.values().flatten().count();
         prop_assert_eq!(usize::try_from(batch.scrub().expect("memory")).expect("few"), demoted - valid - invalid_before);
         batch.join();
-        prop_assert_eq!(told(&mut batch), expected);
+        prop_assert_eq!(effect(&mut batch), expected);
     }
 }

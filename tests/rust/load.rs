@@ -50,7 +50,7 @@ fn into_memory(host: &MemoryHost, bytes: &[u8]) -> Result<LoadStats, Error> {
     loader.load(host, &mut Input::new(bytes), 1).map(|()| loader.stats().clone())
 }
 
-/// Loads into both kinds of table; both refuse alike and have loaded nothing. Tells the sentence.
+/// Loads into both kinds of table; both refuse alike and have loaded nothing. Returns the errno and the sentence.
 fn refused(bytes: &[u8]) -> (i32, String) {
     let (model, host) = kernel(18);
     let memory = MemoryHost::new(18);
@@ -87,7 +87,7 @@ fn records_outside_the_table_are_refused_by_name() {
         assert!(sentence.contains("record 0") && sentence.contains("byte 4"), "{sentence}");
         assert!(sentence.contains("ends at slot 16383"), "{sentence}");
     }
-    // After a good record its place is told.
+    // The place counts the good records before it.
     let (model, host) = kernel(18);
     let bytes = body(&[record(7, &entries(2), 3), record(9000, &[], 1), record(20_000, &entries(1), 0)]);
     let sentence = into_kernel(&host, &bytes).expect_err("refused").to_string();
@@ -96,7 +96,7 @@ fn records_outside_the_table_are_refused_by_name() {
 }
 
 #[test]
-fn a_stream_that_ends_is_told_from_one_that_fails_and_from_an_end() {
+fn a_stream_that_ends_too_early_is_neither_one_that_fails_nor_an_end() {
     let whole = body(&[record(5, &entries(3), 2), record(500, &[], 4)]);
     for cut in 0..whole.len() {
         let (errno, sentence) = refused_cut(&whole[..cut], None);
@@ -394,7 +394,7 @@ fn nothing_waits_after_the_end_a_failure_or_another_table() {
 }
 
 #[test]
-fn a_refusal_of_what_waited_is_told_in_the_end() {
+fn a_refusal_of_what_waited_is_reported_in_the_end() {
     let (v, r) = hpte(1);
     let mut to = Gathering::new();
     to.load(&body(&[record(700, &[(v | 1 << 63, r)], 0)])).expect("it waits");

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A table in QEMU's memory, saved and loaded.
 
+use htab_harness::guest::Numbers;
 use htab_harness::host::{Input, Output};
 use htab_harness::memory::{MemoryHost, arrive, same};
 use htab_harness::sweeper::Sweeper;
-use htab_harness::table::Numbers;
 use htab_harness::wire;
 use proptest::prelude::*;
 use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
@@ -61,7 +61,7 @@ fn tables_of_several_orders_arrive() {
 }
 
 #[test]
-fn the_first_pass_tells_valid_entries_only_and_the_dirty_bit_of_none() {
+fn the_first_pass_sends_valid_entries_only_and_the_dirty_bit_of_none() {
     let host = filled(18, 2);
     store(&host, 77, 0x1000, 5);
     let saver = Saver::default();
@@ -77,7 +77,7 @@ fn the_first_pass_tells_valid_entries_only_and_the_dirty_bit_of_none() {
 }
 
 #[test]
-fn later_passes_tell_what_is_marked() {
+fn later_passes_send_what_is_marked() {
     let host = filled(18, 3);
     let saver = Saver::default();
     let mut bodies = setup(&host, &saver, PLAIN);
@@ -148,9 +148,9 @@ fn tiny_and_odd_buffers_read_the_same_table() {
             let stream = sweeper.sweep(&mut vec![0; size], &host).expect("a sweep");
             let records = wire::records(&stream).expect("whole records");
             same(&host.dump(), &wire::replay(&records)).expect("the same table");
-            let told: u64 =
+            let reported: u64 =
                 records.iter().map(|record| record.valid.len() as u64 + u64::from(record.n_invalid)).sum();
-            assert_eq!(told == 1 << 14, explicit_invalid, "{told} slots told");
+            assert_eq!(reported == 1 << 14, explicit_invalid, "{reported} slots reported");
         }
     }
     let mut sweeper = Sweeper::new(MemorySource::new(table, MemoryOptions::default()).expect("a source"));
@@ -158,7 +158,7 @@ fn tiny_and_odd_buffers_read_the_same_table() {
 }
 
 #[test]
-fn a_replaced_table_is_told_in_full_with_its_invalid_slots() {
+fn a_replaced_table_is_sent_in_full_with_its_invalid_slots() {
     let host = filled(18, 7);
     let saver = Saver::default();
     let mut bodies = setup(&host, &saver, PLAIN);

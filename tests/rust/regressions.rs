@@ -23,8 +23,8 @@ fn a_record_of_no_slots_in_a_lookup_is_refused_and_ends_no_section() {
     }
     from.world.answer(vec![whole_table]);
     from.complete(&wire).expect("complete");
-    let told = [&18_u32.to_be_bytes()[..], &[0; 4], &header_on_the_wire(), &nothing].concat();
-    assert_eq!(wire.bytes(), told);
+    let sent = [&18_u32.to_be_bytes()[..], &[0; 4], &header_on_the_wire(), &nothing].concat();
+    assert_eq!(wire.bytes(), sent);
 }
 
 fn header_on_the_wire() -> [u8; 8] {

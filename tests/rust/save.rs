@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Saving when something fails, and in any order of events.
 
+use htab_harness::guest::Numbers;
 use htab_harness::host::{Output, VmHost};
-use htab_harness::migration::{Lab, Migration};
-use htab_harness::table::Numbers;
+use htab_harness::migration::{Migration, Setting};
 use htab_model::Model;
 use htab_model::model::{Fault, ModelFactory, Op};
 use htab_model::record::hpte;
@@ -151,11 +151,11 @@ fn complete_ends_after_one_sweep_whatever_the_table_does() {
 }
 
 #[test]
-fn a_table_of_another_size_than_told_is_noticed() {
-    for (told, real) in [(19, ORDER), (ORDER, 19)] {
+fn a_table_of_another_size_than_the_host_says_is_noticed() {
+    for (said, real) in [(19, ORDER), (ORDER, 19)] {
         let (_, host) = guest();
         host.replace(real).expect("allocate");
-        let wrong = VmHost::new(Arc::clone(&host.vm), Some(told));
+        let wrong = VmHost::new(Arc::clone(&host.vm), Some(said));
         let saver = Saver::default();
         setup(&saver, &wrong).expect("setup");
         let error = saver.iterate(&wrong, &mut Output::default(), None).expect_err("another size");
@@ -268,7 +268,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
-    let mut migration = Migration::new(&Lab { factory: &ModelFactory, options }, ORDER)?;
+    let mut migration = Migration::new(&Setting { factory: &ModelFactory, options }, ORDER)?;
     let model = Model::new(ORDER);
     model.set_costs(htab_model::model::Costs { call_ns: 300, slot_ns: 1, entry_ns: 40 });
     migration.source = VmHost::new(Arc::new(model.clone()), Some(ORDER));

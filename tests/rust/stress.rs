@@ -4,9 +4,9 @@
 //!
 //! Rounds: 3000, or as many as SPAPR_HTAB_STRESS_ROUNDS says.
 
+use htab_harness::guest::Numbers;
 use htab_harness::host::Output;
 use htab_harness::memory::{Memory, MemoryHost, arrive};
-use htab_harness::table::Numbers;
 use spapr_htab::inside::format::hpte::{V_DIRTY, V_VALID};
 use spapr_htab::inside::save::Saver;
 use spapr_htab::inside::save::session::SaveOptions;

@@ -2,8 +2,8 @@
 //! Tables too large for this machine, in virtual time: how long an iterate takes, and how long a guest stands still for its
 //! table. Prints one line of JSON.
 //!
-//! `bench-simulated [CLEAN INVALID ENTRY]`: instructions of the kernel for a clean slot gone by, an invalid slot told and an
-//! entry told, as `bench-kernel` counts them. The code that runs is the library's and the rival's; the kernel, the guest's
+//! `bench-simulated [CLEAN INVALID ENTRY]`: instructions of the kernel for a clean slot gone by, an invalid slot reported and
+//! an entry reported, as `bench-kernel` counts them. The code that runs is the library's and the rival's; the kernel, the guest's
 //! changes and the time are made up.
 
 use htab_bench::vast::Costs;

@@ -24,7 +24,7 @@ impl Save {
         Save { fd, buf: [0; READ_BYTES] }
     }
 
-    /// One read, and its records put one by one; tells the bytes read.
+    /// One read, and its records put one by one. Returns the bytes read.
     fn step(&mut self, stream: &mut dyn StreamWriter) -> Result<usize, Errno> {
         let got = self.fd.read(&mut self.buf)?;
         let mut rest = &self.buf[..got];
@@ -39,7 +39,7 @@ impl Save {
         Ok(got)
     }
 
-    /// Reads until a read finds nothing or, looking only between reads, `max` is over; tells whether it found nothing.
+    /// Reads until a read finds nothing or, looking only between reads, `max` is over. Returns whether it found nothing.
     ///
     /// # Errors
     /// The fd's or the stream's.
@@ -62,7 +62,7 @@ impl Save {
         })
     }
 
-    /// As `iterate`, but to the end of the table and no further, which QEMU's code cannot tell.
+    /// As `iterate`, but to the end of the table and no further, which QEMU's code cannot do.
     ///
     /// # Errors
     /// The fd's or the stream's.

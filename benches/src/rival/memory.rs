@@ -61,7 +61,7 @@ impl<'a> Save<'a> {
         let index = u32::try_from(from).map_err(|_| Errno::EIO)?;
         put_header(stream, index, number(valid)?, number(invalid)?)?;
         let entries = &self.words[from * 2..(from + valid) * 2];
-        // SAFETY: words are plain memory, as many bytes as told; they are borrowed as long as the bytes are.
+        // SAFETY: words are plain memory, as many bytes as the slice has; they are borrowed as long as the bytes are.
         let bytes = unsafe { std::slice::from_raw_parts(entries.as_ptr().cast(), size_of_val(entries)) };
         stream.put(bytes)
     }
@@ -93,7 +93,7 @@ impl<'a> Save<'a> {
         Ok(())
     }
 
-    /// What carries the mark, once round the table from where the last call ended; tells whether there was nothing.
+    /// What carries the mark, once round the table from where the last call ended. Returns whether there was nothing.
     fn later_pass(
         &mut self,
         stream: &mut dyn StreamWriter,
@@ -140,7 +140,7 @@ impl<'a> Save<'a> {
         Ok(examined >= slots && sent == 0)
     }
 
-    /// A body while the guest runs; tells whether a whole sweep found nothing.
+    /// A body while the guest runs. Returns whether a whole sweep found nothing.
     ///
     /// # Errors
     /// The stream's.
@@ -185,7 +185,7 @@ pub fn load(stream: &mut dyn StreamReader, words: &mut [u64]) -> Result<(), Errn
         let from = usize::try_from(index).map_err(|_| Errno::EIO)? * 2;
         let invalid_from = from + usize::from(n_valid) * 2;
         let entries = words.get_mut(from..invalid_from).ok_or(Errno::EIO)?;
-        // SAFETY: words are plain memory, as many bytes as told; they are borrowed as long as the bytes are.
+        // SAFETY: words are plain memory, as many bytes as the slice has; they are borrowed as long as the bytes are.
         let bytes =
             unsafe { std::slice::from_raw_parts_mut(entries.as_mut_ptr().cast(), size_of_val(entries)) };
         get_exactly(stream, bytes)?;

@@ -29,7 +29,7 @@ fn iterate_and_pending_do_not_wait_for_a_read() {
 }
 
 #[test]
-fn a_told_stop_does_not_wait_for_a_read_and_a_read_begun_before_does_not_count() {
+fn a_reported_stop_does_not_wait_for_a_read_and_a_read_begun_before_does_not_count() {
     let _alone = alone();
     let mut save = Save::begun(AHEAD);
     let model = save.model.clone();
@@ -54,7 +54,7 @@ fn a_told_stop_does_not_wait_for_a_read_and_a_read_begun_before_does_not_count()
 #[test]
 fn the_final_sweep_passes_each_slot_once() {
     let _alone = alone();
-    for told in [false, true] {
+    for reported in [false, true] {
         let mut save = Save::begun(AHEAD);
         save.host.gate.open();
         while save.iterate(None) != Ok(Progress::Clean) {}
@@ -62,13 +62,13 @@ fn the_final_sweep_passes_each_slot_once() {
         let (v, r) = hpte(78);
         save.model.enter(SLOTS - 1, v, r);
         let passed = save.model.stats().slots_read;
-        if told {
+        if reported {
             save.saver.vm_state(false);
         }
         save.complete().expect("complete");
         assert_eq!(save.model.stats().slots_read - passed, SLOTS);
         save.complete().expect("complete again");
-        let sweeps = if told { 1 } else { 2 };
+        let sweeps = if reported { 1 } else { 2 };
         assert_eq!(save.model.stats().slots_read - passed, sweeps * SLOTS);
         save.arrive();
     }
@@ -159,8 +159,8 @@ fn the_first_pass_is_a_whole_table_in_order() {
     let mut save = Save::begun(AHEAD);
     save.host.gate.open();
     assert_eq!(save.iterate(None), Ok(Progress::More));
-    let told = wire::replay(&wire::body(&save.bodies[1]).expect("records"));
-    assert!(told == save.model.dump());
+    let sent = wire::replay(&wire::body(&save.bodies[1]).expect("records"));
+    assert!(sent == save.model.dump());
     save.complete().expect("complete");
     save.arrive();
 }
@@ -171,7 +171,7 @@ fn a_lookup_behind_a_sweep_that_nobody_waited_for_is_sent_too() {
     let mut save = Save::begun(AHEAD);
     save.host.gate.open();
     save.saver.vm_state(false);
-    // All of it is passed, and what follows has nothing to tell and stands before the lookup.
+    // All of it is passed, and what follows has nothing in it and stands before the lookup.
     assert_eq!(save.iterate(None), Ok(Progress::More));
     save.until(Activity::Parked);
     read_hptes(&save.host, &save.saver, Slot(40), 8).expect("a lookup");

@@ -26,7 +26,7 @@ pub enum Part {
     Live,
     /// Sent when the guest has been stopped.
     Last,
-    /// Of a dump of bodies, which does not tell.
+    /// Of a dump of bodies, which does not say.
     Unknown,
 }
 
@@ -47,25 +47,25 @@ pub struct Section {
     pub part: Part,
     pub what: What,
     #[serde(flatten)]
-    pub told: Told,
+    pub sent: Sent,
 }
 
-/// What some records told.
+/// What some records hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Told {
+pub struct Sent {
     pub valid: u64,
     pub invalid: u64,
     pub records: u64,
     pub bytes: u64,
 }
 
-impl From<Tally> for Told {
-    fn from(tally: Tally) -> Told {
-        Told { valid: tally.valid, invalid: tally.invalid, records: tally.records, bytes: tally.bytes }
+impl From<Tally> for Sent {
+    fn from(tally: Tally) -> Sent {
+        Sent { valid: tally.valid, invalid: tally.invalid, records: tally.records, bytes: tally.bytes }
     }
 }
 
-impl Told {
+impl Sent {
     pub fn slots(self) -> u64 {
         self.valid + self.invalid
     }
@@ -84,7 +84,7 @@ pub struct Pass {
     pub invalid_runs: Runs,
 }
 
-/// What was told of a table since its size was.
+/// What was sent of a table since its size was.
 pub struct History {
     pub order: Order,
     pub crc: RecordCrc,
@@ -95,14 +95,14 @@ pub struct History {
     pub private_bits: u64,
     pub replay: Replay,
     /// The slot behind the last record's.
-    told_up_to: u64,
+    sent_up_to: u64,
 }
 
 /// All bodies of a file.
 #[derive(Default)]
 pub struct Bodies {
     pub sections: Vec<Section>,
-    /// The table that was told of last.
+    /// The table whose size was sent last.
     pub table: Option<History>,
     /// Bytes of records for tables that were replaced.
     pub replaced_bytes: u64,
@@ -115,15 +115,15 @@ impl Bodies {
     pub fn read(&mut self, input: &mut Input, version: u32, part: Part) -> Result<(), Fault> {
         let offset = input.offset();
         let mut body = SectionReader::new(input);
-        let mut told = Tally::default();
+        let mut tally = Tally::default();
         let result = if i64::from(version) == i64::from(section::VERSION) {
-            body.header().and_then(|header| self.body(&mut body, header, part, &mut told))
+            body.header().and_then(|header| self.body(&mut body, header, part, &mut tally))
         } else {
             Err(Error::Version(i32::try_from(version).unwrap_or(i32::MAX)))
         };
         match result {
             Ok(what) => {
-                self.sections.push(Section { offset, part, what, told: told.into() });
+                self.sections.push(Section { offset, part, what, sent: tally.into() });
                 Ok(())
             }
             Err(error) => Err(Fault::new(offset + body.place().offset, error.to_string())),
@@ -135,7 +135,7 @@ impl Bodies {
         body: &mut SectionReader<'_>,
         header: BodyHeader,
         part: Part,
-        told: &mut Tally,
+        tally: &mut Tally,
     ) -> Result<What, Error> {
         match header {
             BodyHeader::NoTable => {
@@ -148,13 +148,14 @@ impl Bodies {
             }
             BodyHeader::Records => {
                 let table = self.table.as_mut();
-                let open =
-                    |place, run| table.map(|table| (table.order, table)).ok_or(Error::NoTable(place, run));
+                let open = |place, header| {
+                    table.map(|table| (table.order, table)).ok_or(Error::NoTable(place, header))
+                };
                 let mut batch = Batch::default();
                 let table =
-                    read_records(body, &mut batch, open, |table, batch| table.take(batch, part, told))?;
+                    read_records(body, &mut batch, open, |table, batch| table.take(batch, part, tally))?;
                 if let Some(table) = table {
-                    table.take(&mut batch, part, told)?;
+                    table.take(&mut batch, part, tally)?;
                 }
                 Ok(What::Records)
             }
@@ -178,13 +179,13 @@ impl History {
             demoted: 0,
             private_bits: 0,
             replay: Replay::new(order),
-            told_up_to: 0,
+            sent_up_to: 0,
         }
     }
 
-    fn take(&mut self, batch: &mut Batch, part: Part, told: &mut Tally) -> Result<(), Error> {
+    fn take(&mut self, batch: &mut Batch, part: Part, tally: &mut Tally) -> Result<(), Error> {
         for record in batch.records() {
-            told.count(record.header);
+            tally.count(record.header);
             self.count(record.header, part);
             let entries = &batch.bytes()[record.entries()..record.end()];
             let marked = |entry: &&[u8]| {
@@ -197,24 +198,24 @@ impl History {
         self.replay.load(batch)
     }
 
-    fn count(&mut self, run: RecordHeader, part: Part) {
-        if self.passes.is_empty() || u64::from(run.index) < self.told_up_to {
+    fn count(&mut self, header: RecordHeader, part: Part) {
+        if self.passes.is_empty() || u64::from(header.index) < self.sent_up_to {
             self.passes.push(Pass::default());
         }
-        self.told_up_to = run.end();
+        self.sent_up_to = header.end();
         if self.passes.len() > 1 {
-            self.replay.tell_again(run);
+            self.replay.count_again(header);
         }
         let Some(pass) = self.passes.last_mut() else { return };
-        pass.tally.count(run);
+        pass.tally.count(header);
         if part == Part::Last {
-            pass.stopped.count(run);
+            pass.stopped.count(header);
         }
-        *pass.valid_runs.entry(run.n_valid).or_default() += 1;
-        *pass.invalid_runs.entry(run.n_invalid).or_default() += 1;
+        *pass.valid_runs.entry(header.n_valid).or_default() += 1;
+        *pass.invalid_runs.entry(header.n_invalid).or_default() += 1;
     }
 
-    /// All that was told.
+    /// All that was sent.
     pub fn total(&self) -> Tally {
         sum(self.passes.iter().map(|pass| pass.tally))
     }

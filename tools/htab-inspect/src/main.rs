@@ -41,7 +41,7 @@ enum Status {
     CannotWrite = 73,
 }
 
-/// Why there is nothing to tell.
+/// Why there is nothing to show.
 struct Failure {
     status: Status,
     sentence: String,
@@ -89,13 +89,13 @@ fn run(arguments: &Arguments) -> Result<Status, Failure> {
         let drawn = if html { page::html(&report) } else { picture::svg(&report) };
         fs::write(path, drawn).map_err(|error| Failure::new(Status::CannotWrite, path, error))?;
     }
-    let told = if arguments.json {
+    let output = if arguments.json {
         serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
     } else {
         text::text(&report, arguments.sections)
     };
     // A reader that has seen enough, as head does, is no failure.
-    match io::stdout().write_all(told.as_bytes()) {
+    match io::stdout().write_all(output.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             return Err(Failure::new(Status::CannotWrite, Path::new("standard output"), error));
         }
@@ -113,7 +113,7 @@ fn other_table(arguments: &Arguments) -> Result<Option<Option<Replay>>, Failure>
     if let Some(path) = &arguments.against_table {
         let dump = fs::read(path).map_err(|error| Failure::new(Status::NoInput, path, error))?;
         let size = dump.len();
-        let order = size.checked_ilog2().filter(|_| size.is_power_of_two()).and_then(|log| Order::new(log));
+        let order = size.checked_ilog2().filter(|_| size.is_power_of_two()).and_then(Order::new);
         let why = || format!("{size} bytes are no table: one has a power of two of them, 256 KiB or more");
         let order = order.ok_or_else(|| Failure::new(Status::Broken, path, why()))?;
         return Ok(Some(Some(Replay::of_dump(order, &dump))));
@@ -126,7 +126,7 @@ fn other_table(arguments: &Arguments) -> Result<Option<Option<Replay>>, Failure>
     }
 }
 
-/// Reads a file of either kind; what was found up to a fault is told, too.
+/// Reads a file of either kind; what was found up to a fault is shown, too.
 fn inspect(path: &Path, skip: u64, quiet: bool) -> Result<(Report, Bodies), Failure> {
     let mut input = Input::open(path, quiet).map_err(|error| Failure::new(Status::NoInput, path, error))?;
     let (stream, bodies, fault) = read(&mut input, skip);

@@ -28,11 +28,11 @@ pub const R_CHANGED: u64 = 0x80;
 #[derive(Clone, Default)]
 pub struct Group {
     pub entries: [Hpte; 8],
-    /// How often each was told after the first pass.
+    /// How often each was sent after the first pass.
     pub again: [u32; 8],
 }
 
-/// A table, and which parts of it were told again after the first pass.
+/// A table, and which parts of it were sent again after the first pass.
 pub struct Replay {
     order: Order,
     groups: BTreeMap<u32, Group>,
@@ -72,8 +72,8 @@ impl Replay {
         self.groups.get(&number)
     }
 
-    /// How often slots of each cell of the map were told after the first pass.
-    pub fn told_again(&self) -> &[u64] {
+    /// How often slots of each cell of the map were sent after the first pass.
+    pub fn sent_again(&self) -> &[u64] {
         &self.again
     }
 
@@ -120,10 +120,10 @@ impl Replay {
     }
 
     /// Counts a record of a later pass.
-    pub fn tell_again(&mut self, run: RecordHeader) {
-        let (begin, end) = (u64::from(run.index), run.end());
+    pub fn count_again(&mut self, header: RecordHeader) {
+        let (begin, end) = (u64::from(header.index), header.end());
         // Groups whose first entries come now.
-        for slot in begin..begin + u64::from(run.n_valid) {
+        for slot in begin..begin + u64::from(header.n_valid) {
             self.groups.entry(place(slot).0).or_default();
         }
         self.for_known(begin, end, |group, at| group.again[at] = group.again[at].saturating_add(1));
@@ -175,8 +175,8 @@ pub struct Contents {
     pub pages: BTreeMap<&'static str, u64>,
     /// Groups with no entry, with one, up to eight.
     pub groups_with: [u64; 9],
-    /// Slots that were told after the first pass, among those that ever had an entry.
-    pub slots_told_again: u64,
+    /// Slots that were sent after the first pass, among those that ever had an entry.
+    pub slots_sent_again: u64,
 }
 
 impl Contents {
@@ -187,7 +187,7 @@ impl Contents {
             known += 1;
             let valid: Vec<Hpte> = group.entries.iter().copied().filter(|entry| entry.is_valid()).collect();
             found.groups_with[valid.len()] += 1;
-            found.slots_told_again += group.again.iter().filter(|told| **told > 0).count() as u64;
+            found.slots_sent_again += group.again.iter().filter(|times| **times > 0).count() as u64;
             valid.into_iter().for_each(|entry| found.count(entry));
         }
         found.groups_with[0] += replay.order().slots() / GROUP - known;
@@ -205,7 +205,7 @@ impl Contents {
     }
 }
 
-/// The actual page size, which the low bits of the real page number tell of a large page (Power ISA 2.07B, Book III-S,
+/// The actual page size, which the low bits of the real page number encode for a large page (Power ISA 2.07B, Book III-S,
 /// 5.7.7.1; the encodings that POWER7 to POWER9 have).
 fn page_size(v: u64, r: u64) -> &'static str {
     if v & V_LARGE == 0 {
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_sizes_are_told_by_the_low_bits() {
+    fn page_sizes_are_in_the_low_bits() {
         let large = V_LARGE | 1;
         for (v, r, size) in [
             (1, 0x1000, "4 KiB"),
@@ -241,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_again_is_counted_in_its_cells() {
+    fn what_is_sent_again_is_counted_in_its_cells() {
         // 2048 groups, a cell each.
         let mut replay = Replay::new(Order::MIN);
-        replay.tell_again(RecordHeader { index: 6, n_valid: 4, n_invalid: 9 });
-        assert_eq!(replay.told_again()[..4], [2, 8, 3, 0]);
-        replay.tell_again(RecordHeader { index: 16383, n_valid: 1, n_invalid: 0 });
-        assert_eq!(replay.told_again()[2047], 1);
-        assert_eq!(replay.told_again().iter().sum::<u64>(), 14);
+        replay.count_again(RecordHeader { index: 6, n_valid: 4, n_invalid: 9 });
+        assert_eq!(replay.sent_again()[..4], [2, 8, 3, 0]);
+        replay.count_again(RecordHeader { index: 16383, n_valid: 1, n_invalid: 0 });
+        assert_eq!(replay.sent_again()[2047], 1);
+        assert_eq!(replay.sent_again().iter().sum::<u64>(), 14);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! All that was found in a file, in the form in which it is told.
+//! All that was found in a file, in the form in which it is shown.
 
-use crate::bodies::{Bodies, History, Pass, Runs, Section, Told, sum};
+use crate::bodies::{Bodies, History, Pass, Runs, Section, Sent, sum};
 use crate::compare::Comparison;
 use crate::fault::Fault;
 use crate::qemu::Stream;
@@ -24,14 +24,14 @@ pub struct Report {
     /// Tables that were replaced by a new one in mid-stream, and bytes of records for them.
     pub replaced: u64,
     pub replaced_bytes: u64,
-    /// The table told of last.
+    /// The table whose size was sent last.
     pub table: Option<Table>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
     pub sections: Vec<Section>,
 }
 
-/// What was told of a table.
+/// What was sent of a table.
 #[derive(Serialize)]
 pub struct Table {
     pub order: u32,
@@ -44,7 +44,7 @@ pub struct Table {
     pub total: Kind,
     pub first_pass: Kind,
     pub later_passes: Kind,
-    pub stopped: Told,
+    pub stopped: Sent,
     pub passes: Vec<PassStats>,
     pub contents: Contents,
     pub map: Map,
@@ -54,7 +54,7 @@ pub struct Table {
 #[derive(Serialize)]
 pub struct Kind {
     #[serde(flatten)]
-    pub told: Told,
+    pub sent: Sent,
     /// Records by their number of valid entries, and of invalid slots.
     pub valid_runs: Runs,
     pub invalid_runs: Runs,
@@ -68,8 +68,8 @@ pub struct Kind {
 #[derive(Serialize)]
 pub struct PassStats {
     #[serde(flatten)]
-    pub told: Told,
-    pub stopped: Told,
+    pub sent: Sent,
+    pub stopped: Sent,
 }
 
 /// The table in cells of equal size, from its first slot on.
@@ -78,8 +78,8 @@ pub struct Map {
     pub slots_per_cell: u64,
     /// Entries in each.
     pub entries: Vec<u64>,
-    /// Slots told after the first pass, counted each time.
-    pub told_again: Vec<u64>,
+    /// Slots sent after the first pass, counted each time.
+    pub sent_again: Vec<u64>,
 }
 
 impl Report {
@@ -123,7 +123,7 @@ impl Table {
             map: Map {
                 slots_per_cell: history.replay.slots_per_cell(),
                 entries: history.replay.filled(),
-                told_again: history.replay.told_again().to_vec(),
+                sent_again: history.replay.sent_again().to_vec(),
             },
         }
     }
@@ -131,20 +131,20 @@ impl Table {
 
 impl Kind {
     fn new(passes: &[Pass]) -> Kind {
-        let told: Told = sum(passes.iter().map(|pass| pass.tally)).into();
+        let sent: Sent = sum(passes.iter().map(|pass| pass.tally)).into();
         Kind {
-            told,
+            sent,
             valid_runs: joined(passes.iter().map(|pass| &pass.valid_runs)),
             invalid_runs: joined(passes.iter().map(|pass| &pass.invalid_runs)),
-            indexed_bytes: told.slots() * INDEXED_BYTES,
-            indexed_valid_bytes: told.valid * INDEXED_BYTES,
+            indexed_bytes: sent.slots() * INDEXED_BYTES,
+            indexed_valid_bytes: sent.valid * INDEXED_BYTES,
         }
     }
 }
 
 impl PassStats {
     fn new(pass: &Pass) -> PassStats {
-        PassStats { told: pass.tally.into(), stopped: pass.stopped.into() }
+        PassStats { sent: pass.tally.into(), stopped: pass.stopped.into() }
     }
 }
 

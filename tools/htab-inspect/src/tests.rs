@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Whole streams, built as QEMU's migration/savevm.c writes them, read and broken.
 
-use crate::bodies::{Bodies, Part, Told, What};
+use crate::bodies::{Bodies, Part, Sent, What};
 use crate::compare::Comparison;
 use crate::fault::Fault;
 use crate::input::Input;
@@ -170,17 +170,17 @@ fn a_migration_is_walked_to_its_end() {
 
     let report = Report::new("f".into(), 0, Some(stream), &bodies, None);
     let table = report.table.as_ref().unwrap();
-    let slots: Vec<_> = table.passes.iter().map(|pass| (pass.told.valid, pass.told.invalid)).collect();
+    let slots: Vec<_> = table.passes.iter().map(|pass| (pass.sent.valid, pass.sent.invalid)).collect();
     assert_eq!(slots, [(6, 5), (1, 1), (1, 1)]);
-    assert_eq!(table.stopped, Told { valid: 1, invalid: 1, records: 2, bytes: 32 });
+    assert_eq!(table.stopped, Sent { valid: 1, invalid: 1, records: 2, bytes: 32 });
     assert_eq!(table.first_pass.valid_runs.clone().into_iter().collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 1)]);
     assert_eq!(table.later_passes.valid_runs.clone().into_iter().collect::<Vec<_>>(), [(0, 2), (1, 2)]);
     assert_eq!(table.total.indexed_bytes, 15 * 20);
     // 0, 2, 9000, 9001 and 200 are left, 1 and 100 went.
     let contents = &table.contents;
-    assert_eq!((contents.valid, contents.bolted, contents.slots_told_again), (5, 4, 4));
+    assert_eq!((contents.valid, contents.bolted, contents.slots_sent_again), (5, 4, 4));
     assert_eq!(contents.groups_with, [2045, 1, 2, 0, 0, 0, 0, 0, 0]);
-    assert_eq!((table.map.entries[0], table.map.told_again[0], table.map.told_again[1125]), (2, 1, 1));
+    assert_eq!((table.map.entries[0], table.map.sent_again[0], table.map.sent_again[1125]), (2, 1, 1));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn mapped_ram_and_addresses_are_passed() {
 }
 
 #[test]
-fn page_sizes_of_postcopy_are_told_from_what_follows() {
+fn page_sizes_of_postcopy_are_known_from_what_follows() {
     let mut stream = Builder::new(&[]);
     stream.command(3, &[0; 16]);
     let ram = body(|ram| {
@@ -237,7 +237,7 @@ fn page_sizes_of_postcopy_are_told_from_what_follows() {
 }
 
 #[test]
-fn without_a_description_the_tables_are_told_and_the_devices_refused() {
+fn without_a_description_the_tables_are_shown_and_the_devices_refused() {
     let bytes = migration(None);
     let at = bytes.windows(9).position(|window| window == b"\x04\0\0\0\x04\x05spa").unwrap();
     let (_, bodies, fault) = read(&bytes);
@@ -268,7 +268,7 @@ fn bodies_alone_are_read_too() {
     let bytes = [size(), records(&[(0, 2, 0)]), records(&[(1, 1, 0)])].concat();
     let (stream, bodies) = good(&bytes);
     assert!(stream.is_none());
-    // The second record is of a slot that the first has told.
+    // The second record is of a slot that the first has sent.
     assert_eq!(bodies.table.unwrap().passes.len(), 2);
     let (_, bodies) = good(&[size(), records(&[(0, 2, 0), (2, 1, 3)]), records(&[(6, 1, 0)])].concat());
     assert_eq!(bodies.table.unwrap().passes.len(), 1);
@@ -284,7 +284,7 @@ fn refused(bytes: &[u8], offset: usize, reason: &str) {
 }
 
 #[test]
-fn what_is_broken_is_told_with_its_place() {
+fn what_is_broken_is_named_with_its_place() {
     refused(b"", 0, "neither");
     refused(b"\x7fELF", 0, "neither");
     refused(b"QEVM\0\0\0\x02", 4, "version 2");
@@ -326,7 +326,7 @@ fn pictures_and_texts_of_a_broken_file_say_so() {
 }
 
 /// All that is made of a file, whatever it is.
-fn told(bytes: &[u8]) -> Option<Fault> {
+fn fault_of(bytes: &[u8]) -> Option<Fault> {
     let (stream, bodies, fault) = read(bytes);
     let report = Report::new("f".into(), 0, stream, &bodies, fault);
     text::text(&report, true);
@@ -340,8 +340,8 @@ fn cut_off_anywhere_it_is_refused() {
     let whole = migration(Some(DESCRIPTION));
     for len in 0..whole.len() {
         let fault = read(&whole[..len]).2;
-        let told = fault.as_ref().is_some_and(|fault| fault.offset <= len as u64);
-        assert!(told, "{len} of {}: {fault:?}", whole.len());
+        let is_inside = fault.as_ref().is_some_and(|fault| fault.offset <= len as u64);
+        assert!(is_inside, "{len} of {}: {fault:?}", whole.len());
     }
 }
 
@@ -362,7 +362,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] ^= byte;
         }
-        if let Some(fault) = told(&bytes) {
+        if let Some(fault) = fault_of(&bytes) {
             prop_assert!(fault.offset <= bytes.len() as u64, "{fault}");
         }
     }

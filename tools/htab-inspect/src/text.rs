@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A report for a terminal.
 
-use crate::bodies::{Runs, Section, Told, What};
+use crate::bodies::{Runs, Section, Sent, What};
 use crate::compare::{Comparison, Slots};
 use crate::qemu::Stream;
 use crate::report::{Kind, Report, Table};
@@ -109,7 +109,7 @@ fn write_stream(out: &mut String, stream: &Stream, bytes: u64) -> std::fmt::Resu
 }
 
 fn write_sections(out: &mut String, sections: &[Section], each: bool) -> std::fmt::Result {
-    let with_records = sections.iter().filter(|section| section.told.records > 0).count();
+    let with_records = sections.iter().filter(|section| section.sent.records > 0).count();
     writeln!(out, "  {} sections spapr/htab, {with_records} with records", sections.len())?;
     if !each {
         return Ok(());
@@ -124,19 +124,19 @@ fn write_sections(out: &mut String, sections: &[Section], each: bool) -> std::fm
         match section.what {
             What::NoTable => writeln!(out, "{:>14} {part:8} no table", section.offset)?,
             What::Table(order) => writeln!(out, "{:>14} {part:8} a table of order {order}", section.offset)?,
-            What::Records => writeln!(out, "{:>14} {part:8} {}", section.offset, told(section.told))?,
+            What::Records => writeln!(out, "{:>14} {part:8} {}", section.offset, counts(section.sent))?,
         }
     }
     Ok(())
 }
 
-fn told(told: Told) -> String {
+fn counts(sent: Sent) -> String {
     format!(
         "{:>10} {:>12} {:>10} {:>12}",
-        grouped(told.valid),
-        grouped(told.invalid),
-        grouped(told.records),
-        grouped(told.bytes)
+        grouped(sent.valid),
+        grouped(sent.invalid),
+        grouped(sent.records),
+        grouped(sent.bytes)
     )
 }
 
@@ -170,8 +170,8 @@ fn write_table(out: &mut String, table: &Table) -> std::fmt::Result {
     writeln!(out, "\n{:17} {:>10} {:>12} {:>10} {:>12}", "Sent", "entries", "invalid", "records", "bytes")?;
     for (number, pass) in table.passes.iter().enumerate() {
         match number {
-            0 => writeln!(out, "  first pass      {}", told(pass.told))?,
-            _ if number <= LISTED_PASSES => writeln!(out, "  later pass {number:<4} {}", told(pass.told))?,
+            0 => writeln!(out, "  first pass      {}", counts(pass.sent))?,
+            _ if number <= LISTED_PASSES => writeln!(out, "  later pass {number:<4} {}", counts(pass.sent))?,
             _ => {}
         }
     }
@@ -179,11 +179,11 @@ fn write_table(out: &mut String, table: &Table) -> std::fmt::Result {
         writeln!(out, "  … {} passes in all", table.passes.len())?;
     }
     if table.passes.len() > 2 {
-        writeln!(out, "  later passes    {}", told(table.later_passes.told))?;
+        writeln!(out, "  later passes    {}", counts(table.later_passes.sent))?;
     }
-    writeln!(out, "  all             {}", told(table.total.told))?;
-    writeln!(out, "    while stopped {}", told(table.stopped))?;
-    writeln!(out, "  {} slots that had an entry were told again", grouped(contents.slots_told_again))?;
+    writeln!(out, "  all             {}", counts(table.total.sent))?;
+    writeln!(out, "    while stopped {}", counts(table.stopped))?;
+    writeln!(out, "  {} slots that had an entry were sent again", grouped(contents.slots_sent_again))?;
     writeln!(out, "  CRC-32 {}", table.crc32)?;
     if table.demoted > 0 {
         writeln!(
@@ -207,7 +207,7 @@ fn write_table(out: &mut String, table: &Table) -> std::fmt::Result {
 }
 
 fn write_runs(out: &mut String, name: &str, kind: &Kind) -> std::fmt::Result {
-    if kind.told.records == 0 {
+    if kind.sent.records == 0 {
         return Ok(());
     }
     for (what, runs) in [("valid", &kind.valid_runs), ("invalid", &kind.invalid_runs)] {
@@ -224,7 +224,7 @@ fn write_runs(out: &mut String, name: &str, kind: &Kind) -> std::fmt::Result {
         out,
         "  {:22} {} bytes; with an index in every entry {}, without invalid slots {}",
         "",
-        grouped(kind.told.bytes),
+        grouped(kind.sent.bytes),
         grouped(kind.indexed_bytes),
         grouped(kind.indexed_valid_bytes)
     )

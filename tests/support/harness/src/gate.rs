@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 pub enum Where {
     /// Before the table is read.
     Before,
-    /// After it was, before the reader has what it told.
+    /// After it was, before the reader has what it found.
     After,
 }
 

@@ -63,7 +63,7 @@ impl Handle {
     /// It is not what the interface says.
     #[must_use]
     pub fn last_error(&self) -> String {
-        // SAFETY: the handle is live; no bytes may be written, then as many as there are told.
+        // SAFETY: the handle is live; no bytes may be written, then as many as it said there are.
         let len = unsafe { spapr_htab_last_error(self.raw, 0, std::ptr::null_mut()) };
         let mut text = vec![b'?'; len + 1];
         // SAFETY: as above.
@@ -178,7 +178,7 @@ impl Handle {
     pub fn stats(&self) -> SpaprHtabStats {
         let mut stats = SpaprHtabStats::default();
         let place = &raw mut stats;
-        // SAFETY: see `setup`; the place is ours, of the size told.
+        // SAFETY: see `setup`; the place is ours, of that size.
         let result = self.call(|raw| unsafe { spapr_htab_stats(raw, size_of::<SpaprHtabStats>(), place) });
         assert_eq!(result, Ok(0));
         stats

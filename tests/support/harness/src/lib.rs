@@ -4,13 +4,13 @@
 
 pub mod cases;
 pub mod gate;
+pub mod guest;
 pub mod handle;
 pub mod host;
 pub mod memory;
 pub mod migration;
 pub mod plan;
 pub mod sweeper;
-pub mod table;
 pub mod threads;
 pub mod wire;
 pub mod world;

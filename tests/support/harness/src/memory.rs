@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A host whose guest's table is in its memory, and vCPUs that change it as QEMU's do.
 
+use crate::guest::Outcome;
 use crate::host::{Input, Output};
-use crate::table::Outcome;
 use libc::c_void;
 use spapr_htab::inside::error::{Errno, Error};
 use spapr_htab::inside::format::hpte::{Order, V_DIRTY, V_VALID};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One migration from VM to VM, section by section.
 
+use crate::guest::{Guest, Outcome};
 use crate::host::{Input, Output, VmHost};
-use crate::table::{Guest, Outcome};
 use htab_model::vm::{Vm, VmFactory};
 use spapr_htab::inside::host::Nanos;
 use spapr_htab::inside::load::Loader;
@@ -11,9 +11,9 @@ use spapr_htab::inside::save::{Progress, Saver};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Where migrations take place, and how tables are saved there.
+/// Where a migration takes place, and how its table is saved.
 #[derive(Clone, Copy)]
-pub struct Lab<'a> {
+pub struct Setting<'a> {
     pub factory: &'a dyn VmFactory,
     pub options: SaveOptions,
 }
@@ -38,17 +38,17 @@ impl Migration {
     ///
     /// # Errors
     /// In words.
-    pub fn new(lab: &Lab<'_>, order: u32) -> Result<Migration, String> {
-        let source: Arc<dyn Vm> = Arc::from(lab.factory.hash(order)?);
-        let destination: Arc<dyn Vm> = Arc::from(lab.factory.hash(18)?);
+    pub fn new(setting: &Setting<'_>, order: u32) -> Result<Migration, String> {
+        let source: Arc<dyn Vm> = Arc::from(setting.factory.hash(order)?);
+        let destination: Arc<dyn Vm> = Arc::from(setting.factory.hash(18)?);
         Ok(Migration {
             source: VmHost::new(source, Some(order)),
             destination: VmHost::new(destination, None),
             saver: Saver::default(),
-            options: lab.options,
+            options: setting.options,
             bodies: Vec::new(),
             // As QEMU has it: with KVM both, else neither.
-            loader: Loader::new(lab.options.ahead.is_some()),
+            loader: Loader::new(setting.options.ahead.is_some()),
         })
     }
 
@@ -136,7 +136,7 @@ impl Migration {
         self.compare()
     }
 
-    /// Compares the two tables, as the kernel tells them apart from any fd.
+    /// Compares the two tables as the VMs show them, apart from the fds of both sides.
     ///
     /// # Errors
     /// In words.

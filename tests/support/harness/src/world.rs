@@ -124,7 +124,7 @@ impl World {
         *held(&self.answers) = Some(answers.into());
     }
 
-    /// The clock tells what this makes of the number of the look.
+    /// The clock says what this makes of the number of the look.
     pub fn set_clock(&self, script: ClockScript) {
         *held(&self.clock) = Some(script);
     }

@@ -51,7 +51,7 @@ pub fn svg(report: &Report) -> String {
 
 fn summary(report: &Report, table: &Table) -> [String; 2] {
     let machine = report.stream.as_ref().map_or(String::new(), |stream| format!("{}: ", stream.machine));
-    let [all, stopped] = [table.total.told, table.stopped];
+    let [all, stopped] = [table.total.sent, table.stopped];
     [
         format!(
             "{machine}{} entries, a table of {} KiB. Sent: {} records, {} bytes; {} of them while the guest was stopped.",
@@ -79,13 +79,13 @@ fn parts(table: &Table) -> Vec<Group> {
     let again = Map {
         title: "What was sent again, after the first pass",
         about: format!(
-            "The same squares; {} slots told, each time counted.",
-            grouped(table.later_passes.told.slots())
+            "The same squares; {} slots sent, each time counted.",
+            grouped(table.later_passes.sent.slots())
         ),
         unit: "times",
         none: "never",
         colours: ["#fbe0c3", "#f7b77a", "#ee8435", "#cf5512", "#8a2f06"],
-        cells: &table.map.told_again,
+        cells: &table.map.sent_again,
     };
     vec![
         entries.draw(LEFT, 112.0, COLUMN),
@@ -115,18 +115,18 @@ fn by_pass(table: &Table, values: impl Fn(usize) -> [u64; 2]) -> Vec<Bar> {
 
 fn slots_chart(table: &Table) -> Chart {
     Chart {
-        title: "Slots told in each pass",
+        title: "Slots sent in each pass",
         about: "Pass 1 is the whole table, later ones are what changed.",
         series: vec![
             Series { name: "entries", colour: BLUE },
             Series { name: "slots that became invalid", colour: PALE },
         ],
-        bars: by_pass(table, |pass| [table.passes[pass].told.valid, table.passes[pass].told.invalid]),
+        bars: by_pass(table, |pass| [table.passes[pass].sent.valid, table.passes[pass].sent.invalid]),
     }
 }
 
 fn bytes_chart(table: &Table) -> Chart {
-    let running = |pass: usize| table.passes[pass].told.bytes - table.passes[pass].stopped.bytes;
+    let running = |pass: usize| table.passes[pass].sent.bytes - table.passes[pass].stopped.bytes;
     Chart {
         title: "Bytes sent in each pass",
         about: "What is sent while the guest is stopped is part of its downtime.",
@@ -152,7 +152,7 @@ fn runs_chart(table: &Table) -> Chart {
     let name = |(least, most)| if least == most { format!("{least}") } else { format!("{least}–{most}") };
     Chart {
         title: "Records, by the number of entries in them",
-        about: "0: the record only tells of slots that are invalid.",
+        about: "0: all slots of the record are invalid.",
         series: vec![
             Series { name: "first pass", colour: BLUE },
             Series { name: "later passes", colour: "#ee8435" },

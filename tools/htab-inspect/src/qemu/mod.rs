@@ -159,7 +159,7 @@ impl Walk<'_> {
             match self.input.name("a capability's name")?.as_str() {
                 "x-ignore-shared" => self.format.addresses = true,
                 "mapped-ram" => self.format.mapped = true,
-                // The others are told to the destination only, and change nothing here.
+                // The others concern the destination only, and change nothing here.
                 _ => {}
             }
         }
@@ -195,7 +195,7 @@ impl Walk<'_> {
             "spapr/htab" => Kind::Htab,
             _ => {
                 let reason = format!(
-                    "section {name} of version {version}, whose end only its own device's code can tell; save the \
+                    "section {name} of version {version}, whose end only its own device's code knows; save the \
                      guest without it"
                 );
                 return Err(Fault::new(at, reason));

@@ -169,7 +169,7 @@ impl Ram {
     }
 }
 
-/// A block of mapped-ram: its header tells where its pages are; the stream goes on behind them.
+/// A block of mapped-ram: its header says where its pages are; the stream continues behind them.
 fn pass_mapped(input: &mut Input, name: &str, size: u64) -> Result<(), Fault> {
     let at = input.offset();
     let version = input.be32("a mapped RAM block's header")?;

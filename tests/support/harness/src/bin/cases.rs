@@ -6,7 +6,7 @@
 //! shows what the library logs.
 
 use htab_harness::cases;
-use htab_harness::migration::Lab;
+use htab_harness::migration::Setting;
 use htab_model::kvm::Kvm;
 use htab_model::runner;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     let kvm = &kvm;
     let named = cases::cases().map(|(options, (claim, case))| {
-        let check: runner::Check<'_> = Box::new(move || case(&Lab { factory: kvm, options }));
+        let check: runner::Check<'_> = Box::new(move || case(&Setting { factory: kvm, options }));
         (cases::name(options, claim), check)
     });
     runner::run(named.filter(|(name, _)| name.contains(&filter)))

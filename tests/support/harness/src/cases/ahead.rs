@@ -2,15 +2,15 @@
 //! What only a thread that reads ahead does.
 
 use super::{Case, ORDER, check};
-use crate::migration::{Lab, Migration};
-use crate::table::{Fill, Numbers, Outcome};
+use crate::guest::{Fill, Numbers, Outcome};
+use crate::migration::{Migration, Setting};
 use crate::threads::{readers, wait_for};
 use spapr_htab::inside::save::Progress;
 use spapr_htab::inside::save::queue::Activity;
 
 pub const CASES: &[Case] = &[
     ("the_first_pass_begins_in_setup", early),
-    ("the_final_sweep_begins_when_the_stop_is_told", final_sweep),
+    ("the_final_sweep_begins_when_the_stop_is_reported", final_sweep),
     ("the_queue_is_bounded_and_counted_exactly", queue),
     ("no_thread_is_left_after_a_save", no_thread),
 ];
@@ -25,8 +25,8 @@ fn ready(migration: &Migration) -> usize {
     migration.saver.queue().bytes()
 }
 
-fn early(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn early(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(50))?;
     migration.setup()?;
     until(&migration, Activity::Parked)?;
@@ -35,8 +35,8 @@ fn early(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn final_sweep(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn final_sweep(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.fill(Fill::Linux, &mut Numbers(51))?;
     migration.setup()?;
@@ -51,13 +51,13 @@ fn final_sweep(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn queue(lab: &Lab<'_>) -> Outcome {
+fn queue(setting: &Setting<'_>) -> Outcome {
     // 1 MiB of entries, and a queue for an eighth of that.
-    let mut migration = Migration::new(lab, 20)?;
+    let mut migration = Migration::new(setting, 20)?;
     migration.guest(20)?.fill(Fill::Dense, &mut Numbers(52))?;
     migration.setup()?;
     until(&migration, Activity::Full)?;
-    let limit = lab.options.ahead.unwrap_or_default();
+    let limit = setting.options.ahead.unwrap_or_default();
     check!(ready(&migration) <= limit, "{} bytes of {limit}", ready(&migration));
     migration.saver.vm_state(false);
     migration.complete()?;
@@ -65,9 +65,9 @@ fn queue(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn no_thread(lab: &Lab<'_>) -> Outcome {
+fn no_thread(setting: &Setting<'_>) -> Outcome {
     let before = readers()?;
-    let mut migration = Migration::new(lab, ORDER)?;
+    let mut migration = Migration::new(setting, ORDER)?;
     for _ in 0..20 {
         migration.setup()?;
         // It gives itself its name, when it comes to run.

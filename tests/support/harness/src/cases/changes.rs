@@ -2,10 +2,10 @@
 //! Tables that change while they are saved: between passes, during passes, and at the worst moments.
 
 use super::{Case, ORDER, check};
+use crate::guest::{Fill, Guest, Numbers, Outcome};
 use crate::host::Output;
-use crate::migration::{Lab, Migration};
+use crate::migration::{Migration, Setting};
 use crate::sweeper::Sweeper;
-use crate::table::{Fill, Guest, Numbers, Outcome};
 use crate::wire;
 use spapr_htab::inside::format::hpte::{Hpte, Order, Slot};
 use spapr_htab::inside::lookup::write_hpte;
@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     ("changes_during_passes_arrive", during),
     ("changes_by_another_thread_arrive", beside),
     ("changes_after_complete_go_out_with_the_next", after_complete),
-    ("reads_since_a_told_stop_count_for_complete", told_stop),
+    ("reads_since_a_reported_stop_count_for_complete", reported_stop),
     ("complete_from_any_position_loses_nothing", any_position),
     ("an_entry_entered_and_removed_again_arrives_removed", back_and_forth),
 ];
@@ -34,9 +34,9 @@ fn churn(guest: &mut Guest, numbers: &mut Numbers, changes: u64) -> Outcome {
     (0..changes).try_for_each(|_| guest.change(numbers))
 }
 
-fn between(lab: &Lab<'_>) -> Outcome {
+fn between(setting: &Setting<'_>) -> Outcome {
     for fill in [Fill::Empty, Fill::Linux, Fill::Dense] {
-        let mut migration = Migration::new(lab, ORDER)?;
+        let mut migration = Migration::new(setting, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
         let mut numbers = Numbers(20);
         guest.fill(fill, &mut numbers)?;
@@ -51,8 +51,8 @@ fn between(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn during(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn during(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     let mut numbers = Numbers(21);
     guest.fill(Fill::Linux, &mut numbers)?;
@@ -74,8 +74,8 @@ fn during(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn beside(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, 20)?;
+fn beside(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, 20)?;
     let mut guest = migration.guest(20)?;
     guest.fill(Fill::Linux, &mut Numbers(22))?;
     migration.setup()?;
@@ -100,12 +100,12 @@ fn beside(lab: &Lab<'_>) -> Outcome {
 
 /// A sweep stops in the middle because its buffer is full, with nothing changed from there on; then a slot changes behind
 /// it. What is read next is a 0 that says nothing about that slot.
-fn lost_entry(lab: &Lab<'_>) -> Outcome {
+fn lost_entry(setting: &Setting<'_>) -> Outcome {
     let mut stopped_in_the_middle = 0;
     // A later pass's first read has 4 KiB: room for 170 changes with a header each. The exact number is what matters, and
     // not to be trusted to stay.
     for changes in 150..190 {
-        let mut migration = Migration::new(lab, ORDER)?;
+        let mut migration = Migration::new(setting, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
         migration.setup()?;
         migration.pass()?;
@@ -115,9 +115,9 @@ fn lost_entry(lab: &Lab<'_>) -> Outcome {
         let mut out = Output { limited: true, ..Output::default() };
         let progress = migration.iterate_into(&mut out, Some(1_000_000_000))?;
         check!(progress == Progress::More, "the sweep found something");
-        let told = wire::body(migration.bodies.last().map_or(&[], Vec::as_slice))?.len() as u64;
+        let reported = wire::body(migration.bodies.last().map_or(&[], Vec::as_slice))?.len() as u64;
         let is_in_the_middle = migration.saver.queue().pass() == 2;
-        stopped_in_the_middle += u32::from(told == changes && is_in_the_middle);
+        stopped_in_the_middle += u32::from(reported == changes && is_in_the_middle);
         guest.enter(5, 1234)?;
         migration.complete()?;
         migration.arrive(usize::MAX).map_err(|why| format!("{changes} changes: {why}"))?;
@@ -127,8 +127,8 @@ fn lost_entry(lab: &Lab<'_>) -> Outcome {
 }
 
 /// The case as it was seen to fail in QEMU, whose reads have 2 KiB: what is left after a 0 that began in mid-table.
-fn lost_entry_small_reads(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, 24)?;
+fn lost_entry_small_reads(setting: &Setting<'_>) -> Outcome {
+    let migration = Migration::new(setting, 24)?;
     let mut guest = migration.guest(24)?;
     let order = Order::new(24).ok_or("no such order")?;
     let host = &migration.source;
@@ -162,8 +162,8 @@ fn lost_entry_small_reads(lab: &Lab<'_>) -> Outcome {
     Err("the table never read as clean".to_owned())
 }
 
-fn after_complete(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn after_complete(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     migration.setup()?;
     migration.complete()?;
@@ -172,8 +172,8 @@ fn after_complete(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn told_stop(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn reported_stop(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.fill(Fill::Linux, &mut Numbers(25))?;
     migration.setup()?;
@@ -183,15 +183,15 @@ fn told_stop(lab: &Lab<'_>) -> Outcome {
         guest.enter(100, round)?;
         migration.saver.vm_state(false);
         migration.complete()?;
-        check!(migration.bodies.last() != Some(&nothing), "the change is told");
+        check!(migration.bodies.last() != Some(&nothing), "the change is sent");
         migration.complete()?;
         check!(migration.bodies.last() == Some(&nothing), "and nothing is left");
-        // What the host itself writes is a change for which no stop needs to be told.
+        // What the host itself writes is a change for which no stop needs to be reported.
         let (v, r) = htab_model::record::hpte(7 + round);
         write_hpte(&migration.source, &migration.saver, Slot(4), Hpte { v, r })
             .map_err(|error| error.to_string())?;
         migration.complete()?;
-        check!(migration.bodies.last() != Some(&nothing), "the host's write is told");
+        check!(migration.bodies.last() != Some(&nothing), "the host's write is sent");
         migration.saver.vm_state(true);
     }
     migration.saver.vm_state(false);
@@ -199,10 +199,10 @@ fn told_stop(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn any_position(lab: &Lab<'_>) -> Outcome {
+fn any_position(setting: &Setting<'_>) -> Outcome {
     let mut numbers = Numbers(26);
     for reads in 0..24 {
-        let mut migration = Migration::new(lab, ORDER)?;
+        let mut migration = Migration::new(setting, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
         guest.fill(Fill::Random, &mut numbers)?;
         migration.setup()?;
@@ -218,8 +218,8 @@ fn any_position(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn back_and_forth(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn back_and_forth(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.enter(3, 1)?;
     migration.setup()?;
@@ -234,8 +234,8 @@ fn back_and_forth(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn pending(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, 20)?;
+fn pending(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, 20)?;
     let mut guest = migration.guest(20)?;
     guest.fill(Fill::Linux, &mut Numbers(24))?;
     migration.setup()?;
@@ -249,8 +249,8 @@ fn pending(lab: &Lab<'_>) -> Outcome {
         churn(&mut guest, &mut Numbers(changes), changes)?;
         migration.pass()?;
         let left = migration.pending()?;
-        check!(left <= changes * 24, "{left} bytes pending after a sweep that told {changes} changes");
-        check!(changes == 0 || left > 0, "as much is expected as the last sweep told");
+        check!(left <= changes * 24, "{left} bytes pending after a sweep that found {changes} changes");
+        check!(changes == 0 || left > 0, "as much is expected as the last sweep found");
     }
     migration.complete()?;
     migration.arrive(usize::MAX)

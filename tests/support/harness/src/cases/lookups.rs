@@ -2,8 +2,8 @@
 //! Lookups of single entries, alone and in the middle of a save, from which the kernel lets them steal changes.
 
 use super::{Case, ORDER, check};
-use crate::migration::{Lab, Migration};
-use crate::table::{Fill, Numbers, Outcome};
+use crate::guest::{Fill, Numbers, Outcome};
+use crate::migration::{Migration, Setting};
 use spapr_htab::inside::format::hpte::{Hpte, Slot};
 use spapr_htab::inside::lookup::{read_hptes, write_hpte};
 use spapr_htab::inside::save::Progress;
@@ -30,8 +30,8 @@ fn look(migration: &Migration, first: u64, count: usize) -> Result<Vec<(u64, u64
     Ok(bytes.chunks_exact(16).map(entry).collect())
 }
 
-fn sees(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
+fn sees(setting: &Setting<'_>) -> Outcome {
+    let migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(40))?;
     let count = 3000;
     let mut expected = vec![(0, 0); count];
@@ -48,8 +48,8 @@ fn sees(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn one(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
+fn one(setting: &Setting<'_>) -> Outcome {
+    let migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     let last = guest.slots - 1;
     guest.enter(last, 5)?;
@@ -59,8 +59,8 @@ fn one(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn outside(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
+fn outside(setting: &Setting<'_>) -> Outcome {
+    let migration = Migration::new(setting, ORDER)?;
     let slots = migration.guest(ORDER)?.slots;
     for (first, count) in
         [(slots, 1), (slots - 1, 2), (0, usize::MAX >> 4), (u64::MAX, 1), (u64::from(u32::MAX), 8)]
@@ -71,8 +71,8 @@ fn outside(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn not_lost(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn not_lost(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     migration.setup()?;
     migration.pass()?;
@@ -87,8 +87,8 @@ fn not_lost(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn invalidation_not_lost(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn invalidation_not_lost(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.enter(3000, 1)?;
     guest.enter(3100, 1)?;
@@ -104,8 +104,8 @@ fn invalidation_not_lost(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn first_pass(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn first_pass(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.fill(Fill::Linux, &mut Numbers(41))?;
     migration.setup()?;
@@ -119,8 +119,8 @@ fn first_pass(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn many(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn many(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     guest.fill(Fill::Dense, &mut Numbers(43))?;
     migration.setup()?;
@@ -137,8 +137,8 @@ fn many(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn write(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn write(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     migration.setup()?;
     migration.pass()?;
     let (v, r) = htab_model::record::hpte(7);

@@ -7,13 +7,13 @@ mod lookups;
 mod replacing;
 mod tables;
 
-use crate::migration::Lab;
-use crate::table::Outcome;
+use crate::guest::Outcome;
+use crate::migration::Setting;
 use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::source::MAX_CHUNK_BYTES;
 
 /// A claim's name and its check.
-pub type Case = (&'static str, fn(&Lab<'_>) -> Outcome);
+pub type Case = (&'static str, fn(&Setting<'_>) -> Outcome);
 
 /// All of them: how tables are saved, and the claim.
 pub fn cases() -> impl Iterator<Item = (SaveOptions, Case)> {

@@ -2,8 +2,8 @@
 //! Tables that are replaced while they are saved: reset, resized, dropped.
 
 use super::{Case, ORDER, check};
-use crate::migration::{Lab, Migration};
-use crate::table::{Fill, Numbers, Outcome};
+use crate::guest::{Fill, Numbers, Outcome};
+use crate::migration::{Migration, Setting};
 use spapr_htab::inside::format::hpte::Slot;
 use spapr_htab::inside::lookup::read_hptes;
 use spapr_htab::inside::save::Progress;
@@ -27,15 +27,15 @@ fn replace(migration: &Migration, order: u32) -> Outcome {
     migration.saver.resume(&migration.source).map_err(|error| error.to_string())
 }
 
-fn started(lab: &Lab<'_>) -> Result<Migration, String> {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn started(setting: &Setting<'_>) -> Result<Migration, String> {
+    let mut migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(30))?;
     migration.setup()?;
     Ok(migration)
 }
 
-fn resize(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn resize(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.pass()?;
     for order in [20, 19, 19, 24] {
         replace(&migration, order)?;
@@ -49,8 +49,8 @@ fn resize(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn resize_mid_pass(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn resize_mid_pass(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.iterate(Some(0))?;
     replace(&migration, 20)?;
     migration.iterate(Some(0))?;
@@ -61,8 +61,8 @@ fn resize_mid_pass(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn reset(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn reset(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.pass()?;
     replace(&migration, ORDER)?;
     while migration.pass()? == Progress::More {}
@@ -70,16 +70,16 @@ fn reset(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn reset_before_stop(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn reset_before_stop(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.pass()?;
     replace(&migration, ORDER)?;
     migration.complete()?;
     migration.arrive(usize::MAX)
 }
 
-fn resize_before_stop(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn resize_before_stop(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.pass()?;
     replace(&migration, 20)?;
     for failed in [migration.complete(), migration.complete(), migration.pass().map(drop)] {
@@ -91,22 +91,22 @@ fn resize_before_stop(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn gone_and_back(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn gone_and_back(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.pass()?;
     migration.saver.quiesce();
     migration.source.forget();
     migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
     check!(migration.pass()? == Progress::Clean, "nothing to send without a table");
-    check!(migration.bodies.last() == Some(&vec![0xff; 4]), "the destination is told");
+    check!(migration.bodies.last() == Some(&vec![0xff; 4]), "the destination hears of it");
     replace(&migration, 20)?;
     migration.pass()?;
     migration.complete()?;
     migration.arrive(usize::MAX)
 }
 
-fn quiesced(lab: &Lab<'_>) -> Outcome {
-    let mut migration = started(lab)?;
+fn quiesced(setting: &Setting<'_>) -> Outcome {
+    let mut migration = started(setting)?;
     migration.iterate(Some(0))?;
     migration.saver.quiesce();
     migration.saver.quiesce();
@@ -127,8 +127,8 @@ fn quiesced(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn begun_while_quiesced(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn begun_while_quiesced(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     migration.saver.quiesce();
     migration.setup()?;
     check!(migration.bodies == [vec![0xff; 4]], "there is no table for now");

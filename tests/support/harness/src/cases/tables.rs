@@ -2,10 +2,10 @@
 //! Tables at rest: every size and filling arrives as it is.
 
 use super::{Case, ORDER, check};
+use crate::guest::{Fill, Numbers, Outcome};
 use crate::host::{Output, VmHost};
-use crate::migration::{Lab, Migration};
+use crate::migration::{Migration, Setting};
 use crate::sweeper::Sweeper;
-use crate::table::{Fill, Numbers, Outcome};
 use crate::wire;
 use spapr_htab::inside::format::hpte::{Order, V_DIRTY};
 use spapr_htab::inside::save::Progress;
@@ -23,15 +23,15 @@ pub const CASES: &[Case] = &[
     ("a_guest_without_a_table_says_so", no_table),
     ("a_radix_guest_with_an_order_is_clean_at_once", radix),
     ("several_saves_one_after_another_each_arrive", several_saves),
-    ("complete_twice_tells_nothing_twice", complete_twice),
-    ("complete_alone_tells_everything", complete_alone),
+    ("complete_twice_sends_nothing_twice", complete_twice),
+    ("complete_alone_sends_everything", complete_alone),
     ("buffers_of_any_size_read_the_same_table", buffers),
     ("the_private_bit_never_goes_on_the_wire", private_bit),
     ("the_stream_gets_few_large_writes", few_puts),
 ];
 
-fn at_rest(lab: &Lab<'_>, order: u32, fill: Fill) -> Outcome {
-    let mut migration = Migration::new(lab, order)?;
+fn at_rest(setting: &Setting<'_>, order: u32, fill: Fill) -> Outcome {
+    let mut migration = Migration::new(setting, order)?;
     migration.guest(order)?.fill(fill, &mut Numbers(u64::from(order)))?;
     migration.setup()?;
     check!(migration.pass()? == Progress::More, "the first pass cannot be the last");
@@ -41,37 +41,37 @@ fn at_rest(lab: &Lab<'_>, order: u32, fill: Fill) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn empty(lab: &Lab<'_>) -> Outcome {
-    at_rest(lab, ORDER, Fill::Empty)
+fn empty(setting: &Setting<'_>) -> Outcome {
+    at_rest(setting, ORDER, Fill::Empty)
 }
 
-fn sparse(lab: &Lab<'_>) -> Outcome {
-    at_rest(lab, 24, Fill::Sparse)
+fn sparse(setting: &Setting<'_>) -> Outcome {
+    at_rest(setting, 24, Fill::Sparse)
 }
 
-fn linux(lab: &Lab<'_>) -> Outcome {
-    at_rest(lab, 20, Fill::Linux)
+fn linux(setting: &Setting<'_>) -> Outcome {
+    at_rest(setting, 20, Fill::Linux)
 }
 
-fn random(lab: &Lab<'_>) -> Outcome {
-    at_rest(lab, ORDER, Fill::Random)
+fn random(setting: &Setting<'_>) -> Outcome {
+    at_rest(setting, ORDER, Fill::Random)
 }
 
-fn dense(lab: &Lab<'_>) -> Outcome {
-    at_rest(lab, 20, Fill::Dense)
+fn dense(setting: &Setting<'_>) -> Outcome {
+    at_rest(setting, 20, Fill::Dense)
 }
 
-fn orders(lab: &Lab<'_>) -> Outcome {
+fn orders(setting: &Setting<'_>) -> Outcome {
     for order in 18..=26 {
-        at_rest(lab, order, if order <= 20 { Fill::Linux } else { Fill::Sparse })
+        at_rest(setting, order, if order <= 20 { Fill::Linux } else { Fill::Sparse })
             .map_err(|why| format!("order {order}: {why}"))?;
     }
     Ok(())
 }
 
-fn pieces(lab: &Lab<'_>) -> Outcome {
+fn pieces(setting: &Setting<'_>) -> Outcome {
     for most in [1, 7, 8, 9, 4096] {
-        let mut migration = Migration::new(lab, ORDER)?;
+        let mut migration = Migration::new(setting, ORDER)?;
         migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(1))?;
         migration.setup()?;
         migration.complete()?;
@@ -80,8 +80,8 @@ fn pieces(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn no_table(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn no_table(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     migration.source.forget();
     migration.setup()?;
     check!(migration.pending()? == 0, "pending without a table");
@@ -92,9 +92,9 @@ fn no_table(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn radix(lab: &Lab<'_>) -> Outcome {
-    let Some(vm) = lab.factory.radix()? else { return Ok(()) };
-    let mut migration = Migration::new(lab, ORDER)?;
+fn radix(setting: &Setting<'_>) -> Outcome {
+    let Some(vm) = setting.factory.radix()? else { return Ok(()) };
+    let mut migration = Migration::new(setting, ORDER)?;
     // A guest that rebooted from hash to radix keeps its order as far as QEMU knows.
     migration.source = VmHost::new(Arc::from(vm), Some(ORDER));
     migration.setup()?;
@@ -104,8 +104,8 @@ fn radix(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn several_saves(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn several_saves(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     let mut guest = migration.guest(ORDER)?;
     let mut numbers = Numbers(4);
     for _ in 0..3 {
@@ -123,8 +123,8 @@ fn several_saves(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn complete_twice(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, ORDER)?;
+fn complete_twice(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(5))?;
     migration.setup()?;
     migration.complete()?;
@@ -133,8 +133,8 @@ fn complete_twice(lab: &Lab<'_>) -> Outcome {
     migration.arrive(usize::MAX)
 }
 
-fn complete_alone(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, 20)?;
+fn complete_alone(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, 20)?;
     migration.guest(20)?.fill(Fill::Linux, &mut Numbers(6))?;
     migration.setup()?;
     check!(migration.pending()? > 0, "nothing was sent yet");
@@ -151,15 +151,15 @@ fn sweep(vm: &VmHost, buffer: usize) -> Result<Vec<u8>, String> {
     Sweeper::new(source).sweep(&mut vec![0; buffer], vm).map_err(|error| error.to_string())
 }
 
-fn buffers(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
+fn buffers(setting: &Setting<'_>) -> Outcome {
+    let migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(9))?;
     migration.guest(ORDER)?.put(500, &[htab_model::record::hpte(3); 40], 0)?;
     let whole = migration.source.vm.dump();
     for buffer in [25, 26, 31, 32, 33, 40, 41, 47, 49, 100, 1023, 65_544, 1 << 20] {
         let stream = sweep(&migration.source, buffer)?;
-        let told = wire::replay(&wire::records(&stream)?);
-        check!(told == whole, "a buffer of {buffer}: {} of {} entries", told.len(), whole.len());
+        let sent = wire::replay(&wire::records(&stream)?);
+        check!(sent == whole, "a buffer of {buffer}: {} of {} entries", sent.len(), whole.len());
     }
     for buffer in [0, 1, 8, 24] {
         let why = sweep(&migration.source, buffer).err().unwrap_or_default();
@@ -168,18 +168,18 @@ fn buffers(lab: &Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn private_bit(lab: &Lab<'_>) -> Outcome {
-    let migration = Migration::new(lab, ORDER)?;
+fn private_bit(setting: &Setting<'_>) -> Outcome {
+    let migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(10))?;
     let stream = sweep(&migration.source, 4096)?;
-    let told = wire::replay(&wire::records(&stream)?);
-    let with = told.iter().filter(|(_, v, _)| v & V_DIRTY != 0).count();
-    check!(!told.is_empty() && with == 0, "{with} of {} entries carry bit 0x40", told.len());
+    let sent = wire::replay(&wire::records(&stream)?);
+    let with = sent.iter().filter(|(_, v, _)| v & V_DIRTY != 0).count();
+    check!(!sent.is_empty() && with == 0, "{with} of {} entries carry bit 0x40", sent.len());
     Ok(())
 }
 
-fn few_puts(lab: &Lab<'_>) -> Outcome {
-    let mut migration = Migration::new(lab, 20)?;
+fn few_puts(setting: &Setting<'_>) -> Outcome {
+    let mut migration = Migration::new(setting, 20)?;
     migration.guest(20)?.fill(Fill::Dense, &mut Numbers(11))?;
     migration.setup()?;
     let mut out = Output::default();
