@@ -5,12 +5,13 @@ use crate::plan::as_library;
 use crate::world::{Wire, World};
 use libc::c_int;
 use spapr_htab::exports::{
-    spapr_htab_free, spapr_htab_last_error, spapr_htab_load, spapr_htab_load_cleanup, spapr_htab_load_finish,
-    spapr_htab_new, spapr_htab_quiesce, spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_save_cleanup,
+    spapr_htab_dirty_log_read, spapr_htab_free, spapr_htab_last_error, spapr_htab_load,
+    spapr_htab_load_cleanup, spapr_htab_load_finish, spapr_htab_new, spapr_htab_pass, spapr_htab_quiesce,
+    spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_resume_unchanged, spapr_htab_save_cleanup,
     spapr_htab_save_complete, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
     spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
 };
-use spapr_htab::inside::capi::types::SpaprHtabStats;
+use spapr_htab::inside::capi::types::{SpaprHtabPass, SpaprHtabStats};
 
 /// What a function failed with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,15 +101,20 @@ impl Handle {
         self.call(|raw| unsafe { spapr_htab_save_cleanup(raw) })
     }
 
-    /// # Panics
-    /// It fails, which it cannot.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
+    /// # Errors
+    /// What the save failed with.
+    pub fn pending(&self) -> Result<u64, Failure> {
         let mut pending = u64::MAX;
         // SAFETY: see `setup`; the place is ours.
-        let result = self.call(|raw| unsafe { spapr_htab_save_pending(raw, &raw mut pending) });
-        assert_eq!(result, Ok(0));
-        pending
+        self.call(|raw| unsafe { spapr_htab_save_pending(raw, &raw mut pending) })?;
+        Ok(pending)
+    }
+
+    /// # Errors
+    /// The library's.
+    pub fn dirty_log_read(&self) -> Result<c_int, Failure> {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_dirty_log_read(raw) })
     }
 
     /// # Errors
@@ -130,6 +136,13 @@ impl Handle {
     pub fn resume(&self) -> Result<c_int, Failure> {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_resume(raw) })
+    }
+
+    /// # Errors
+    /// The library's.
+    pub fn resume_unchanged(&self) -> Result<c_int, Failure> {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_resume_unchanged(raw) })
     }
 
     /// # Errors
@@ -170,6 +183,18 @@ impl Handle {
     pub fn write_hpte(&self, slot: u64, v: u64, r: u64) -> Result<c_int, Failure> {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_write_hpte(raw, slot, v, r) })
+    }
+
+    /// A pass, counted from 1.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn pass(&self, pass: u64) -> Result<SpaprHtabPass, Failure> {
+        let mut out = SpaprHtabPass::default();
+        let place = &raw mut out;
+        // SAFETY: see `setup`; the place is ours, of that size.
+        self.call(|raw| unsafe { spapr_htab_pass(raw, pass, size_of::<SpaprHtabPass>(), place) })?;
+        Ok(out)
     }
 
     /// # Panics
