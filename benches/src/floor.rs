@@ -29,15 +29,8 @@ impl<'a> Segments<'a> {
     /// # Panics
     /// When it is no whole number of them.
     #[must_use]
-    pub fn cut(mut bytes: &'a [u8]) -> Segments<'a> {
-        let mut records = Vec::new();
-        while !bytes.is_empty() {
-            let n_valid = u16::from_ne_bytes([bytes[4], bytes[5]]);
-            let (record, rest) = bytes.split_at(8 + 16 * usize::from(n_valid));
-            records.push(record);
-            bytes = rest;
-        }
-        Segments(records)
+    pub fn cut(bytes: &'a [u8]) -> Segments<'a> {
+        Segments(htab_model::record::cut(bytes).expect("whole records"))
     }
 
     #[must_use]

@@ -123,7 +123,7 @@ pub struct SpaprHtabHost {
 
 /// What one pass over the table sent, or a load received.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SpaprHtabPass {
     /// Records.
     pub records: u64,

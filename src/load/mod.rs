@@ -115,10 +115,10 @@ impl Loader {
         let mut in_kernel = false;
         let open = |place, header| {
             let table = host.table()?;
-            let order = table.order().ok_or(Error::NoTable(place, header))?;
-            if waiting_for.is_some_and(|other| other != order) {
+            if waiting_for.is_some() && waiting_for != table.order() {
                 return Err(Error::TableReplaced);
             }
+            let order = table.order().ok_or(Error::NoTable(place, header))?;
             in_kernel = matches!(table, Table::Kernel(_));
             Ok((order, Target::new(host, order)))
         };

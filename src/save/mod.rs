@@ -146,7 +146,7 @@ impl Saver {
     fn sweep(&self, body: &mut Body<'_>, deadline: Option<Nanos>, stopped: bool) -> Result<Progress, Error> {
         loop {
             let began = body.host.now();
-            let next = self.session().next(body.host, Aim::Sweep { deadline })?;
+            let next = self.session().next(body.host, Aim::Sweep { deadline }, began)?;
             match next {
                 Next::Records(records) => {
                     if let Some(end) = self.send(body, records, began)? {
@@ -213,7 +213,7 @@ impl Saver {
                 return Err(Error::State("the VM runs again, during complete"));
             }
             let began = body.host.now();
-            let next = self.session().next(body.host, Aim::Finish)?;
+            let next = self.session().next(body.host, Aim::Finish, began)?;
             match next {
                 Next::Records(records) => drop(self.send(body, records, began)?),
                 Next::Wait => self.queue.wait_until_ready(),

@@ -415,6 +415,7 @@ impl Flow {
             }
         }
         self.looked_up += record.len();
+        self.sweep.looked_up(record.len());
         Ok(())
     }
 

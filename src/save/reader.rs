@@ -71,16 +71,16 @@ impl Reader {
         Reader { queue: queue.clone(), who: Who::Thread { clock, thread: None } }
     }
 
-    /// What there is to send next. Reads once if there is nothing and the callers read.
+    /// What there is to send next, `now` by the host's clock. Reads once if there is nothing and the callers read.
     ///
     /// # Errors
     /// The table's.
-    pub fn next(&mut self, host: &dyn Host, aim: Aim) -> Result<Next, Error> {
+    pub fn next(&mut self, host: &dyn Host, aim: Aim, now: Nanos) -> Result<Next, Error> {
         let source = match &mut self.who {
             Who::Thread { clock, .. } => return self.queue.take(aim, clock.now()),
             Who::Caller(source) => source,
         };
-        match self.queue.take(aim, host.now())? {
+        match self.queue.take(aim, now)? {
             Next::Wait => {}
             next => return Ok(next),
         }
@@ -90,8 +90,9 @@ impl Reader {
         };
         let Some(job) = self.queue.job() else { return Ok(Next::Gone) };
         let done = read(source.as_mut(), job, host.clock(), deadline);
+        let ended = done.as_ref().map_or(now, |(read, _)| read.ended);
         self.queue.finish_job(done);
-        self.queue.take(aim, host.now())
+        self.queue.take(aim, ended)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::error::Error;
 use crate::format::record::{HEADER_BYTES, RecordHeader, Tally};
-use crate::host::Host;
+use crate::host::{Host, Nanos};
 use crate::save::queue::{Aim, Next, ReadPause, SharedQueue};
 use crate::save::reader::Reader;
 use crate::save::source::{KernelSource, MemoryOptions, MemorySource, Source};
@@ -154,15 +154,15 @@ impl Session {
         self.unsent = self.unsent.filter(|unsent| unsent.order() != table.order());
     }
 
-    /// What is to be sent next.
+    /// What is to be sent next, `now` by the host's clock.
     ///
     /// # Errors
     /// The table's.
-    pub fn next(&mut self, host: &dyn Host, aim: Aim) -> Result<Next, Error> {
+    pub fn next(&mut self, host: &dyn Host, aim: Aim, now: Nanos) -> Result<Next, Error> {
         match &mut self.phase {
             Phase::Failed(error) => Err(error.clone()),
             Phase::Open(reader) if self.unsent.is_none() && self.replacing.is_none() => {
-                reader.next(host, aim)
+                reader.next(host, aim, now)
             }
             _ => Ok(Next::Gone),
         }

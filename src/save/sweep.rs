@@ -120,6 +120,12 @@ impl Sweep {
         Some(SweepEnd { clean })
     }
 
+    /// A lookup took changes, of so many bytes, that a sweep would have found: this one finds something, and is due.
+    pub fn looked_up(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.resting = None;
+    }
+
     /// Whether the last sweep found nothing and the next one is not due yet: what it would find can as well be found by
     /// the one after, or by the final one.
     #[must_use]

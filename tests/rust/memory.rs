@@ -6,6 +6,7 @@ use htab_harness::host::{Input, Output};
 use htab_harness::memory::{MemoryHost, arrive, same};
 use htab_harness::records;
 use htab_harness::sweeper::Sweeper;
+use htab_model::record::parse_stream;
 use proptest::prelude::*;
 use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
 use spapr_htab::inside::host::Nanos;
@@ -146,7 +147,7 @@ fn tiny_and_odd_buffers_read_the_same_table() {
             let options = MemoryOptions { explicit_invalid, ..MemoryOptions::default() };
             let mut sweeper = Sweeper::new(MemorySource::new(table, options).expect("a source"));
             let stream = sweeper.sweep(&mut vec![0; size], &host).expect("a sweep");
-            let records = records::parse(&stream).expect("whole records");
+            let records = parse_stream(&stream).expect("whole records");
             same(&host.dump(), &records::replay(&records)).expect("the same table");
             let reported: u64 =
                 records.iter().map(|record| record.valid.len() as u64 + u64::from(record.n_invalid)).sum();

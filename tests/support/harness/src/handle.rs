@@ -6,12 +6,12 @@ use crate::world::{Wire, World};
 use libc::{c_int, c_void};
 use spapr_htab::exports::{
     spapr_htab_dirty_log_read, spapr_htab_free, spapr_htab_last_error, spapr_htab_load,
-    spapr_htab_load_cleanup, spapr_htab_load_finish, spapr_htab_new, spapr_htab_quiesce,
+    spapr_htab_load_cleanup, spapr_htab_load_finish, spapr_htab_new, spapr_htab_pass, spapr_htab_quiesce,
     spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_resume_unchanged, spapr_htab_save_cleanup,
     spapr_htab_save_complete, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
     spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
 };
-use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabStats};
+use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats};
 
 /// What a function failed with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,6 +190,15 @@ impl<P> Handle<P> {
     pub fn write_hpte(&self, slot: u64, v: u64, r: u64) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_write_hpte(raw, slot, v, r) })
+    }
+
+    /// What a pass sent, counted from 1.
+    pub fn pass(&self, pass: u64) -> Result<SpaprHtabPass, Failure> {
+        let mut figures = SpaprHtabPass::default();
+        let place = &raw mut figures;
+        // SAFETY: see `setup`; the place is ours, of that size.
+        self.call(|raw| unsafe { spapr_htab_pass(raw, pass, size_of::<SpaprHtabPass>(), place) })?;
+        Ok(figures)
     }
 
     #[must_use]

@@ -77,6 +77,9 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What the clock says, look by look.
 pub type ClockScript = Box<dyn FnMut(u64) -> u64 + Send>;
 
+/// What the program does when the library calls it.
+pub type Action = Box<dyn FnOnce(&World) + Send>;
+
 /// The program.
 pub struct World {
     model: OnceLock<Model>,
@@ -92,6 +95,7 @@ pub struct World {
     answers: Mutex<Option<VecDeque<Vec<u8>>>>,
     looks: AtomicU64,
     clock: Mutex<Option<ClockScript>>,
+    actions: Mutex<Vec<(Call, u64, Action)>>,
 }
 
 impl World {
@@ -114,6 +118,7 @@ impl World {
             answers: Mutex::default(),
             looks: AtomicU64::new(0),
             clock: Mutex::default(),
+            actions: Mutex::default(),
         }
     }
 
@@ -201,8 +206,27 @@ impl World {
         held(&self.fds).contains_key(&fd)
     }
 
+    /// When the `nth` call of that kind from now on is made (0: the next), this comes first.
+    pub fn when(&self, call: Call, nth: u64, action: Action) {
+        held(&self.actions).push((call, self.plan.calls(call) + nth, action));
+    }
+
+    /// A call is made.
+    fn called(&self, call: Call) -> Option<Fault> {
+        let number = self.plan.calls(call);
+        let action = {
+            let mut actions = held(&self.actions);
+            let at = actions.iter().position(|(kind, nth, _)| (*kind, *nth) == (call, number));
+            at.map(|at| actions.remove(at))
+        };
+        if let Some((_, _, action)) = action {
+            action(self);
+        }
+        self.plan.next(call)
+    }
+
     fn fault(&self, call: Call) -> Result<Option<usize>, i64> {
-        Self::at_once(self.plan.next(call))
+        Self::at_once(self.called(call))
     }
 
     /// What comes of a fault that leaves nothing to do: a result, or the most to be handled.
@@ -240,7 +264,7 @@ impl World {
 
     /// `read(2)`: bytes or -errno.
     pub fn read(&self, fd: c_int, data: &mut [u8]) -> i64 {
-        let (late, fault) = match self.plan.next(Call::Read) {
+        let (late, fault) = match self.called(Call::Read) {
             Some(Fault::Late(errno)) => (Some(errno), None),
             fault => (None, fault),
         };
@@ -299,7 +323,7 @@ impl World {
     }
 
     fn describe(&self, out: &mut SpaprHtabTable) -> c_int {
-        match self.plan.next(Call::Table) {
+        match self.called(Call::Table) {
             Some(Fault::Quiet(kind)) => {
                 out.kind = kind.unsigned_abs();
                 out.order = 18;

@@ -134,15 +134,27 @@ fn split(bytes: &[u8], numbers: Numbers) -> Result<Split<'_>, String> {
     Ok((Record { index, valid: Vec::new(), n_invalid }, entries, rest))
 }
 
+fn take(bytes: &mut &[u8], numbers: Numbers) -> Result<Record, String> {
+    let (mut record, entries, rest) = split(bytes, numbers)?;
+    record.valid = entries.chunks_exact(HPTE_SIZE).map(|e| (be64(&e[..8]), be64(&e[8..]))).collect();
+    *bytes = rest;
+    Ok(record)
+}
+
 fn parse_all(mut bytes: &[u8], numbers: Numbers) -> Result<Vec<Record>, String> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
-        let (mut record, entries, rest) = split(bytes, numbers)?;
-        record.valid = entries.chunks_exact(HPTE_SIZE).map(|e| (be64(&e[..8]), be64(&e[8..]))).collect();
-        records.push(record);
-        bytes = rest;
+        records.push(take(&mut bytes, numbers)?);
     }
     Ok(records)
+}
+
+/// Takes the first record off a stream.
+///
+/// # Errors
+/// When the bytes are no whole record.
+pub fn take_stream(bytes: &mut &[u8]) -> Result<Record, String> {
+    take(bytes, Numbers::BigEndian)
 }
 
 /// The records that a read of the kernel's fd returned.

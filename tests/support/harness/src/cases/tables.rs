@@ -7,6 +7,7 @@ use crate::host::{Output, VmHost};
 use crate::migration::{Migration, Setting};
 use crate::records;
 use crate::sweeper::Sweeper;
+use htab_model::record::parse_stream;
 use spapr_htab::inside::format::hpte::{Order, V_DIRTY};
 use spapr_htab::inside::save::Progress;
 use spapr_htab::inside::save::source::KernelSource;
@@ -158,7 +159,7 @@ fn buffers(setting: &Setting<'_>) -> Outcome {
     let whole = migration.source.vm.dump();
     for buffer in [25, 26, 31, 32, 33, 40, 41, 47, 49, 100, 1023, 65_544, 1 << 20] {
         let stream = sweep(&migration.source, buffer)?;
-        let sent = records::replay(&records::parse(&stream)?);
+        let sent = records::replay(&parse_stream(&stream)?);
         check!(sent == whole, "a buffer of {buffer}: {} of {} entries", sent.len(), whole.len());
     }
     for buffer in [0, 1, 8, 24] {
@@ -172,7 +173,7 @@ fn private_bit(setting: &Setting<'_>) -> Outcome {
     let migration = Migration::new(setting, ORDER)?;
     migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(10))?;
     let stream = sweep(&migration.source, 4096)?;
-    let sent: Vec<_> = records::parse(&stream)?.into_iter().flat_map(|record| record.valid).collect();
+    let sent: Vec<_> = parse_stream(&stream)?.into_iter().flat_map(|record| record.valid).collect();
     let with = sent.iter().filter(|(v, _)| v & V_DIRTY != 0).count();
     check!(!sent.is_empty() && with == 0, "{with} of {} entries carry bit 0x40", sent.len());
     Ok(())

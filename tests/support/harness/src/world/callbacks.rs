@@ -81,7 +81,7 @@ unsafe extern "C" fn get(opaque: *mut c_void, stream: *mut c_void, data: *mut u8
     let (world, wire, data) =
         unsafe { (world(opaque), wire(stream), std::slice::from_raw_parts_mut(data, len)) };
     let Some(mut wire) = wire else { return -i64::from(libc::EBADF) };
-    let short = match world.plan.next(Call::Get) {
+    let short = match world.called(Call::Get) {
         Some(Fault::Errno(errno) | Fault::Late(errno)) => return -i64::from(errno),
         // Far from what there is room for, wherever it stands.
         Some(Fault::Value(value)) => return value,
