@@ -6,12 +6,14 @@
 use htab_fuzz::Input;
 use htab_harness::handle::Handle;
 use htab_harness::world::{Kind, Place, Wire, World};
-use htab_model::record::hpte;
+use htab_model::record::{R_C, R_R, hpte};
 use libfuzzer_sys::fuzz_target;
 use spapr_htab::inside::capi::types::{SPAPR_HTAB_COMPARE, SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
 
 const ORDER: u32 = 18;
 const MOST_CALLS: usize = 300;
+/// The bits of reference and change.
+const RC: u64 = R_R | R_C;
 
 struct Run<'a> {
     input: Input<'a>,
@@ -41,12 +43,15 @@ impl Run<'_> {
             match self.input.byte() & 7 {
                 0 | 1 => self.from.world.store(slot, None),
                 2 if self.exact => match self.from.world.place() {
-                    Place::Memory(memory) => memory.touch(slot, 0x180),
+                    Place::Memory(memory) => memory.touch(slot, RC),
                     _ => {
-                        self.from.world.model().touch(slot, 0x180);
+                        self.from.world.model().touch(slot, RC);
                     }
                 },
-                number => self.from.world.store(slot, Some(hpte(u64::from(number) << 4 | slot & 0xff))),
+                number => {
+                    let (v, r) = hpte(u64::from(number) << 4 | slot & 0xff);
+                    self.from.world.store(slot, Some((v, r & !RC)));
+                }
             }
         }
     }

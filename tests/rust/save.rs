@@ -6,7 +6,7 @@ use htab_harness::host::{Output, VmHost};
 use htab_harness::migration::{Migration, Setting};
 use htab_model::Model;
 use htab_model::model::{Fault, ModelFactory, Op};
-use htab_model::record::hpte;
+use htab_model::record::{R_C, R_R, hpte};
 use proptest::prelude::*;
 use spapr_htab::inside::error::Error;
 use spapr_htab::inside::format::hpte::Slot;
@@ -237,14 +237,15 @@ fn complete_and_lookups_do_not_wait_for_a_share_of_the_time() {
 enum Event {
     Enter(u64, u64),
     Remove(u64),
-    Touch(u64),
+    /// The guest uses a page: reference and change bits.
+    Touch(u64, u64),
     Iterate(Option<u64>, bool),
     Lookup(u64, usize),
     Reset,
     Resize(u32),
     Retry,
     /// The VM stops; what changes the table next makes it run again.
-    StopId,
+    Stop,
     /// A checkpoint.
     Complete,
 }
@@ -255,13 +256,13 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         8 => (slot(), 0_u64..1000).prop_map(|(slot, n)| Event::Enter(slot, n)),
         4 => slot().prop_map(Event::Remove),
-        2 => slot().prop_map(Event::Touch),
+        4 => (slot(), prop_oneof![Just(R_R), Just(R_C), Just(R_R | R_C)]).prop_map(|(slot, rc)| Event::Touch(slot, rc)),
         8 => (proptest::option::of(0_u64..3000), any::<bool>()).prop_map(|(max, limited)| Event::Iterate(max, limited)),
         3 => (slot(), 1_usize..9).prop_map(|(slot, count)| Event::Lookup(slot, count)),
         1 => Just(Event::Reset),
         1 => (18_u32..20).prop_map(Event::Resize),
         1 => Just(Event::Retry),
-        2 => Just(Event::StopId),
+        2 => Just(Event::Stop),
         1 => Just(Event::Complete),
     ];
     proptest::collection::vec(event, 0..60)
@@ -275,21 +276,22 @@ fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
     migration.setup()?;
     let mut resized = false;
     for event in events {
-        if let Event::Enter(..) | Event::Remove(_) | Event::Touch(_) | Event::Reset | Event::Resize(_) = event
+        if let Event::Enter(..) | Event::Remove(_) | Event::Touch(..) | Event::Reset | Event::Resize(_) =
+            event
         {
             migration.saver.vm_state(true);
         }
         match *event {
-            Event::StopId => migration.saver.vm_state(false),
+            Event::Stop => migration.saver.vm_state(false),
             // Its size would have no place in the body.
             Event::Complete if resized => {}
             Event::Complete => migration.complete()?,
             Event::Enter(slot, n) => {
                 let (v, r) = hpte(n);
-                model.enter(slot, v, r);
+                model.enter(slot, v, r & !(R_R | R_C));
             }
-            Event::Remove(slot) => drop(model.remove(slot)),
-            Event::Touch(slot) => drop(model.touch(slot, 0x180)),
+            Event::Remove(slot) => _ = model.remove(slot),
+            Event::Touch(slot, rc) => _ = model.touch(slot, rc),
             Event::Iterate(max, limited) => {
                 let mut out = Output { limited, ..Output::default() };
                 migration.iterate_into(&mut out, max)?;
