@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A table in the kernel, which tests/support/model stands for, read ahead by the library's thread. */
+#include "guests.h"
 #include "second.h"
-#include "support.h"
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A table in the kernel, which tests/support/model stands for: saved while it changes, and loaded into another
- * kernel. */
+/* A table in the kernel, which tests/support/model stands for: saved while it changes, and loaded into
+ * another kernel. */
+#include "guests.h"
 #include "second.h"
-#include "support.h"
 #include <errno.h>
 #include <string.h>
 
