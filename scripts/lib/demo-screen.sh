@@ -7,7 +7,7 @@
 screen_text="" screen_since=0 screen_live=no
 [[ ! -t 1 || ${TERM:-dumb} == dumb ]] || screen_live=yes
 
-# Shows that a step still goes on.
+# Shows that a step is still at work.
 screen_tick() {
 	[[ -z $screen_text || $screen_live == no ]] || printf '\r\e[K%s … %d s' "$screen_text" $((SECONDS - screen_since))
 }

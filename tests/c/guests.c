@@ -191,7 +191,7 @@ uint32_t order_from_environment(uint32_t order)
     return order < limit ? order : limit;
 }
 
-/* Of the records since the last size that was told, whatever came before. */
+/* Of the records since the last size that was sent, whatever came before. */
 void assert_same_sums(const struct guest *from, const struct guest *to)
 {
     struct SpaprHtabStats saved = stats_of(from), loaded = stats_of(to);

@@ -51,7 +51,7 @@ static void bytes_on_the_wire(void **state)
     assert_int_equal(spapr_htab_save_complete(guest->handle, &stream), 0);
     ASSERT_BYTES(&stream, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, ENTRY(5), END);
 
-    /* Again, as after postcopy: nothing may be told, since the destination's vCPUs run. */
+    /* Again, as after postcopy: nothing may be sent, since the destination's vCPUs run. */
     assert_int_equal(spapr_htab_save_complete(guest->handle, &stream), 0);
     ASSERT_BYTES(&stream, 0, 0, 0, 0, END);
     guest_free(guest);
