@@ -29,7 +29,8 @@
 #define MAX_NS 50000000
 /* Between two calls QEMU sends memory, and the guest runs. */
 #define BETWEEN_US 10000
-/* Before the last call, for more changes than one of its reads can take. */
+/* Before the last call, for more changes than one of its reads can take; and before the stop, for some behind
+ * it. */
 #define GATHER_US 200000
 /* The migration stops the guest with less than this to send, or after so many later passes. */
 #define ENOUGH_BYTES 512
@@ -333,6 +334,7 @@ static struct SpaprHtabStats save(void)
      */
     usleep(GATHER_US);
     iterate(0);
+    usleep(GATHER_US);
     atomic_store(&stop, true);
     check(pthread_join(changing, NULL) == 0);
     step("nothing changes any more: saving the rest");
