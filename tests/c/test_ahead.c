@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A table in the kernel, which tests/support/model stands for, read ahead by the library's thread. */
+#include "guests.h"
 #include "second.h"
-#include "support.h"
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
@@ -155,7 +155,7 @@ static void replaced_while_read_ahead(void **state)
     buffer_clear(&stream);
 }
 
-static void a_failed_read_is_told_by_the_next_call(void **state)
+static void a_failed_read_is_reported_by_the_next_call(void **state)
 {
     struct guest *guest = guest_ahead(18, 0);
     struct buffer stream = {0};
@@ -195,7 +195,7 @@ int main(void)
         cmocka_unit_test(no_thread_between_migrations),
         cmocka_unit_test(the_queue_is_bounded),
         cmocka_unit_test(replaced_while_read_ahead),
-        cmocka_unit_test(a_failed_read_is_told_by_the_next_call),
+        cmocka_unit_test(a_failed_read_is_reported_by_the_next_call),
         cmocka_unit_test(a_shorter_structure_has_defaults),
     };
 

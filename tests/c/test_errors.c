@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What can go wrong: the errno, a sentence that says what and where, no fd left open, and nothing written
  * astray. */
+#include "guests.h"
 #include "second.h"
-#include "support.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

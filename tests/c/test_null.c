@@ -3,7 +3,7 @@
  * Every export with NULLs and zero sizes. CMakeLists.txt compares the names that --list prints with the
  * committed list of exports, so that none is forgotten.
  */
-#include "support.h"
+#include "guests.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The border itself: structures of other sizes than the library's, versions, the log. */
+#include "guests.h"
 #include "second.h"
-#include "support.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

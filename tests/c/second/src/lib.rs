@@ -91,15 +91,6 @@ pub unsafe extern "C" fn model_switch_to_radix(model: *mut c_void) {
     vm(model).model.switch_to_radix();
 }
 
-/// The table's order, 0 without one.
-///
-/// # Safety
-/// The crate's pointer contract.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn model_order(model: *const c_void) -> u32 {
-    vm(model).model.order().unwrap_or(0)
-}
-
 /// `SpaprHtabHost.open_fd`. The lowest number that is free, from 0 on: 0 is a file descriptor like others.
 ///
 /// # Safety
