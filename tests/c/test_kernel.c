@@ -120,8 +120,8 @@ static void change_behind_the_position(void **state)
     pair.stream.puts_per_round = 0;
     /* Else this shows nothing: all of them are sent, and the sweep not at its end. */
     entries = model_entries(pair.from->model);
-    assert_int_equal(
-        spapr_htab_pass(pair.from->handle, stats_of(pair.from).save_passes - 1, sizeof(pass), &pass), 0);
+    assert_int_equal(spapr_htab_pass(pair.from->handle, stats_of(pair.from).save_passes, sizeof(pass), &pass),
+                     0);
     assert_true(entries > 0);
     assert_int_equal(pass.valid, entries);
     guest_enter(pair.from, 5, 5);
@@ -252,7 +252,8 @@ static void replaced(uint32_t order)
     guest_fill(pair.from, 1, 2);
     save_begin(pair.from, &pair.stream);
     assert_int_equal(spapr_htab_quiesce(pair.from->handle), 0);
-    assert_int_equal(model_open_fds(pair.from->model), 0);
+    /* The fd stays open, in case that the table is not replaced after all. */
+    assert_int_equal(model_open_fds(pair.from->model), 1);
     assert_int_equal(spapr_htab_save_iterate(pair.from->handle, &pair.stream, -1), 0);
     assert_int_equal(pair.from->host.table_allocate(pair.from, order), 0);
     assert_int_equal(spapr_htab_resume(pair.from->handle), 0);
