@@ -122,7 +122,7 @@ impl Run<'_> {
 
     fn arrive(mut self, kind: Kind, flags: u32) {
         self.complete();
-        assert_eq!(self.from.pending(), 0);
+        assert_eq!(self.from.pending(), Ok(0));
         self.from.cleanup().expect("cleanup");
         assert_eq!(self.from.world.open_fds(), 0);
         let mut world = World::new(kind, None);

@@ -108,7 +108,8 @@ impl RecordHeader {
     }
 }
 
-/// The records of one read of the kernel's fd, each checked before it is handed out. Ends after the first that is wrong.
+/// The records of one read of the kernel's fd, each checked before it is handed out. Ends after the first that is
+/// wrong.
 pub struct KernelRecords<'a> {
     rest: &'a mut [u8],
     /// The table's.
@@ -136,8 +137,8 @@ pub struct WrongRecord {
 }
 
 impl<'a> KernelRecords<'a> {
-    /// `bytes` are what a read gave that began at slot `from`. With `gapless` each record must begin where the one before it
-    /// ended, as in a first pass; later passes leave out slots that did not change.
+    /// `bytes` are what a read gave that began at slot `from`. With `gapless` each record must begin where the one
+    /// before it ended, as in a first pass; later passes leave out slots that did not change.
     #[must_use]
     pub fn new(bytes: &'a mut [u8], order: Order, from: u64, gapless: bool) -> KernelRecords<'a> {
         KernelRecords { rest: bytes, slots: order.slots(), end: from, gapless }

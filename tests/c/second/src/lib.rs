@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A second Rust static library, as QEMU's own Rust code is one: it is linked into the same C programs as the library under
-//! test, has a standard library of its own, and catches its own panics. That makes it the C tests' way to the model
-//! of the kernel's HPT file descriptor. `tests/c/second.h` is its header.
+//! A second Rust static library, as QEMU's own Rust code is one: it is linked into the same C programs as the library
+//! under test, has a standard library of its own, and catches its own panics. That makes it the C tests' way to the
+//! model of the kernel's HPT file descriptor. `tests/c/second.h` is its header.
 //!
 //! The pointer contract of every function: `model` came from [`model_new`] and was not given to [`model_free`]; other
 //! pointers are valid for what they say, for the length of the call.
