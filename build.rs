@@ -53,8 +53,8 @@ mod header {
         }
     }
 
-    /// Gives the comments that cbindgen renders QEMU's form. The C rules stand once at the header's top; rustdoc's section on
-    /// each function is for Rust callers.
+    /// Gives the comments that cbindgen renders QEMU's form. The C rules stand once at the header's top; rustdoc's
+    /// section on each function is for Rust callers.
     fn comments(rendered: &str) -> String {
         let mut lines = rendered.lines();
         let mut out = String::new();

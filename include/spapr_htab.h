@@ -51,9 +51,9 @@ struct iovec; /* <sys/uio.h> */
 #define SPAPR_HTAB_READ_AHEAD 2
 
 /*
- * Flag of SpaprHtabHost: records for a table in the kernel may wait from one spapr_htab_load to the next, so that each system
- * call has as many as the kernel takes. Who sets it calls spapr_htab_load_finish when all sections have come, before the guest
- * runs and before the table or the load's figures are looked at.
+ * Flag of SpaprHtabHost: records for a table in the kernel may wait from one spapr_htab_load to the next, so that each
+ * system call has as many as the kernel takes. Who sets it calls spapr_htab_load_finish when all sections have come,
+ * before the guest runs and before the table or the load's figures are looked at.
  */
 #define SPAPR_HTAB_GATHER 4
 
@@ -118,8 +118,8 @@ typedef struct SpaprHtabHost {
     /* SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD and SPAPR_HTAB_GATHER, or 0. */
     uint32_t flags;
     /*
-     * Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
-     * qemu_file_get_error.
+     * Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer,
+     * then qemu_file_get_error.
      */
     int (*put)(void *opaque, void *stream, const uint8_t *data, size_t len);
     /* Optional: 1 if this round's share of the bandwidth is used up, else 0. */
@@ -154,11 +154,14 @@ typedef struct SpaprHtabHost {
     void (*log)(void *opaque, int level, const char *line);
     /* The highest level that `log` wants; 0 for none. */
     int log_level;
-    /* SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at least. */
+    /*
+     * SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at
+     * least.
+     */
     uint64_t queue_bytes;
     /*
-     * The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0 for
-     * the default, 25.
+     * The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0
+     * for the default, 25.
      */
     uint32_t sweep_share;
     /* 0. */
@@ -248,7 +251,8 @@ int spapr_htab_new(const struct SpaprHtabHost *host,
 void spapr_htab_free(struct SpaprHtab *handle);
 
 /*
- * Copies the sentence that says what last failed, and what to do. It is UTF-8 in one line; empty if nothing failed yet.
+ * Copies the sentence that says what last failed, and what to do. It is UTF-8 in one line; empty if nothing failed
+ * yet.
  *
  * - `size`: bytes that may be written to `buf`.
  * - `buf`: takes as much of the sentence as fits, with a NUL at its end. NULL with a `size` of 0 asks for the length.
@@ -287,9 +291,9 @@ uint32_t spapr_htab_abi_version(void);
  *
  * - `stream`: given to the callback `put`; used during the call only.
  *
- * Returns 0 or -errno: the host's from `table` and `put`; -EINVAL for a table order outside 18 to 36; -ENOTTY, -EMFILE,
- * -ENOMEM and the like from opening the fd; -EDEADLK if called from a stream callback. After an error the save functions
- * return that same error until the next setup or cleanup.
+ * Returns 0 or -errno: the host's from `table` and `put`; -EINVAL for a table order outside 18 to 36; -ENOTTY,
+ * -EMFILE, -ENOMEM and the like from opening the fd; -EDEADLK if called from a stream callback. After an error the
+ * save functions return that same error until the next setup or cleanup.
  *
  * The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function.
  */
@@ -299,22 +303,23 @@ int spapr_htab_save_setup(struct SpaprHtab *handle,
 /*
  * Writes one body with some of what there is to send, while the guest runs.
  *
- * It ends when the time is over, the stream's rate limit is reached, or the end of the table is. With a table in memory the
- * time is kept to within 4096 slots. With one in the kernel a first pass takes longer by at most one read of the smallest
- * size (65,535 empty slots), but a later pass may need one read over the whole table, which nothing can interrupt. With
- * SPAPR_HTAB_READ_AHEAD the call sends what was read and waits for no read, except in two cases: without a bound it waits
- * for the end of the sweep, and while the VM is reported to be stopped it waits for more until the time is over.
+ * It ends when the time is over, the stream's rate limit is reached, or the end of the table is. With a table in
+ * memory the time is kept to within 4096 slots. With one in the kernel a first pass takes longer by at most one read
+ * of the smallest size (65,535 empty slots), but a later pass may need one read over the whole table, which nothing
+ * can interrupt. With SPAPR_HTAB_READ_AHEAD the call sends what was read and waits for no read, except in two cases:
+ * without a bound it waits for the end of the sweep, and while the VM is reported to be stopped it waits for more
+ * until the time is over.
  *
  * - `stream`: given to the callbacks `put` and `rate_limited`; used during the call only.
  * - `max_ns`: the time in nanoseconds; negative for no bound.
  *
- * Returns 0 if there may be more; 1 if the last sweep of the whole table found nothing; -errno: -EINVAL before setup, the
- * host's from `put`, the kernel's, -EIO if the kernel's records make no sense, -ENOMEM, -EDEADLK if called from a stream
- * callback. After an error, -EDEADLK apart, the save functions return that same error until the next setup or cleanup: a
- * part of the stream may be missing.
+ * Returns 0 if there may be more; 1 if the last sweep of the whole table found nothing; -errno: -EINVAL before setup,
+ * the host's from `put`, the kernel's, -EIO if the kernel's records make no sense, -ENOMEM, -EDEADLK if called from a
+ * stream callback. After an error, -EDEADLK apart, the save functions return that same error until the next setup or
+ * cleanup: a part of the stream may be missing.
  *
- * Any thread, with or without the lock that keeps the table from being replaced (QEMU: the BQL). Waits for another save
- * function.
+ * Any thread, with or without the lock that keeps the table from being replaced (QEMU: the BQL). Waits for another
+ * save function.
  */
 int spapr_htab_save_iterate(struct SpaprHtab *handle,
                             void *stream,
@@ -330,12 +335,12 @@ int spapr_htab_save_iterate(struct SpaprHtab *handle,
  * - `stream`: given to the callback `put`; used during the call only.
  *
  * Returns 0 or -errno: as spapr_htab_save_iterate; -EAGAIN if the table was replaced by one of another size since the
- * last iterate, whose size can no longer be sent (migrate again); -EINVAL if the VM is reported to run meanwhile, or the
- * table is being replaced. After an error the guest can run on, and the save functions return that same error until the
- * next setup or cleanup.
+ * last iterate, whose size can no longer be sent (migrate again); -EINVAL if the VM is reported to run meanwhile, or
+ * the table is being replaced. After an error the guest can run on, and the save functions return that same error
+ * until the next setup or cleanup.
  *
- * The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function, and
- * with SPAPR_HTAB_READ_AHEAD for the library's thread.
+ * The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function,
+ * and with SPAPR_HTAB_READ_AHEAD for the library's thread.
  */
 int spapr_htab_save_complete(struct SpaprHtab *handle,
                              void *stream);
@@ -355,11 +360,11 @@ int spapr_htab_vm_state(struct SpaprHtab *handle,
                         int running);
 
 /*
- * Reports that the VM's dirty log was read (KVM_GET_DIRTY_LOG). The kernel then takes up reference and change bits that the
- * hardware has set, and so may change entries though the VM is stopped: with a reported stop, only reads of the table that
- * begin after this call count for spapr_htab_save_complete. A host that reports stops and reads the dirty log after them
- * reports each such reading. QEMU: after RAM's last synchronization of its dirty bitmap. Without reported stops this is
- * fine and has no effect.
+ * Reports that the VM's dirty log was read (KVM_GET_DIRTY_LOG). The kernel then takes up reference and change bits
+ * that the hardware has set, and so may change entries though the VM is stopped: with a reported stop, only reads of
+ * the table that begin after this call count for spapr_htab_save_complete. A host that reports stops and reads the
+ * dirty log after them reports each such reading. QEMU: after RAM's last synchronization of its dirty bitmap. Without
+ * reported stops this is fine and has no effect.
  *
  * Returns 0; -EINVAL for a NULL handle.
  *
@@ -368,8 +373,8 @@ int spapr_htab_vm_state(struct SpaprHtab *handle,
 int spapr_htab_dirty_log_read(struct SpaprHtab *handle);
 
 /*
- * Ends a save, whatever became of it: ends the library's thread, closes the fd, frees buffers. The statistics stay. Fine
- * without a setup.
+ * Ends a save, whatever became of it: ends the library's thread, closes the fd, frees buffers. The statistics stay.
+ * Fine without a setup.
  *
  * Returns 0; -EINVAL for a NULL handle; -EDEADLK if called from a stream callback.
  *
@@ -378,52 +383,53 @@ int spapr_htab_dirty_log_read(struct SpaprHtab *handle);
 int spapr_htab_save_cleanup(struct SpaprHtab *handle);
 
 /*
- * Stores an estimate of what is still to be sent: exactly what was read and waits, and of what is still to be read, what is
- * left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more, then as much as
- * the last sweep sent. The table is not read.
+ * Stores an estimate of what is still to be sent: exactly what was read and waits, and of what is still to be read,
+ * what is left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more,
+ * then as much as the last sweep sent. The table is not read.
  *
- * After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups leave
- * meanwhile does not count. It is 0 without a table and outside a save.
+ * After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups
+ * leave meanwhile does not count. It is 0 without a table and outside a save.
  *
  * - `out`: where the bytes are stored.
  *
  * Returns 0; -EINVAL for a NULL; what an earlier save function failed with.
  *
- * Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's thread.
+ * Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's
+ * thread.
  */
 int spapr_htab_save_pending(const struct SpaprHtab *handle,
                             uint64_t *out);
 
 /*
- * Says that the table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing of the
- * library reads it. Fine outside a save.
+ * Says that the table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing
+ * of the library reads it. Fine outside a save.
  *
- * Until spapr_htab_resume or spapr_htab_resume_unchanged, iterate writes empty bodies, complete fails, and so do lookups; a
- * setup writes that there is no table, and the size follows. The kernel's fd stays open, unread.
+ * Until spapr_htab_resume or spapr_htab_resume_unchanged, iterate writes empty bodies, complete fails, and so do
+ * lookups; a setup writes that there is no table, and the size follows. The kernel's fd stays open, unread.
  *
  * Returns 0; -EINVAL for a NULL handle.
  *
- * The caller holds the lock under which the table is replaced (QEMU: the BQL). Waits for a read of the table that is under
- * way, not for the stream.
+ * The caller holds the lock under which the table is replaced (QEMU: the BQL). Waits for a read of the table that is
+ * under way, not for the stream.
  */
 int spapr_htab_quiesce(struct SpaprHtab *handle);
 
 /*
- * Says that the table was replaced, by one of the same size or not, or is gone: the size that `table` gives now is sent,
- * then all of it. Fine, and without effect, when nothing was quiesced.
+ * Says that the table was replaced, by one of the same size or not, or is gone: the size that `table` gives now is
+ * sent, then all of it. Fine, and without effect, when nothing was quiesced.
  *
- * Returns 0 or -errno as spapr_htab_save_setup. After an error the save functions return that same error until the next
- * setup or cleanup.
+ * Returns 0 or -errno as spapr_htab_save_setup. After an error the save functions return that same error until the
+ * next setup or cleanup.
  *
- * The caller holds the lock under which the table was replaced (QEMU: the BQL). Waits for a save function that reads the
- * table.
+ * The caller holds the lock under which the table was replaced (QEMU: the BQL). Waits for a save function that reads
+ * the table.
  */
 int spapr_htab_resume(struct SpaprHtab *handle);
 
 /*
- * Says that the table was not replaced after all, such as when a resize failed: it is the same one, with the same content
- * but for changes that the kernel or QEMU has marked. Nothing is sent again. Fine, and without effect, when nothing was
- * quiesced.
+ * Says that the table was not replaced after all, such as when a resize failed: it is the same one, with the same
+ * content but for changes that the kernel or QEMU has marked. Nothing is sent again. Fine, and without effect, when
+ * nothing was quiesced.
  *
  * Returns 0; -EINVAL for a NULL handle; as spapr_htab_resume if spapr_htab_save_setup was called since the quiesce.
  *
@@ -434,18 +440,19 @@ int spapr_htab_resume_unchanged(struct SpaprHtab *handle);
 /*
  * Reads one body of the section into the guest's table. The vCPUs are stopped.
  *
- * A body with a table's size calls `table_allocate`, one that says there is none `table_free`; a save that is under way on the
- * same handle is quiesced before and resumed after. One with records calls `table` before it hands over any of them, as often
- * as there may be another table. With SPAPR_HTAB_GATHER what came for a table in the kernel may not be in it when this
- * returns; spapr_htab_load_finish sees to that.
+ * A body with a table's size calls `table_allocate`, one that says there is none `table_free`; a save that is under
+ * way on the same handle is quiesced before and resumed after. One with records calls `table` before it hands over any
+ * of them, as often as there may be another table. With SPAPR_HTAB_GATHER what came for a table in the kernel may not
+ * be in it when this returns; spapr_htab_load_finish sees to that.
  *
  * - `stream`: given to the callbacks `get` and `stream_error`; used during the call only.
  * - `version_id`: the section's version; 1 is the only one known.
  *
  * Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
- * one, a table that was replaced meanwhile, or an entry that the kernel does not take; -EIO for a stream that ended early or
- * an entry that the kernel refuses; -EBUSY if vCPUs run; -ENOMEM; -EDEADLK if another load is under way; the host's errors.
- * After an error the table is not to be used; nothing of the record that was refused was loaded, and no fd is left open.
+ * one, a table that was replaced meanwhile, or an entry that the kernel does not take; -EIO for a stream that ended
+ * early or an entry that the kernel refuses; -EBUSY if vCPUs run; -ENOMEM; -EDEADLK if another load is under way; the
+ * host's errors. After an error the table is not to be used; nothing of the record that was refused was loaded, and no
+ * fd is left open.
  *
  * The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL), except while `get` yields: other
  * functions may then be called on the handle, but not this one. Waits for nothing of the library's.
@@ -455,9 +462,9 @@ int spapr_htab_load(struct SpaprHtab *handle,
                     int version_id);
 
 /*
- * Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the flag,
- * without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's post_load,
- * as the machine is loaded after the tables' last sections.
+ * Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the
+ * flag, without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's
+ * post_load, as the machine is loaded after the tables' last sections.
  *
  * Returns 0 or -errno, as spapr_htab_load for records.
  *
@@ -476,11 +483,11 @@ int spapr_htab_load_finish(struct SpaprHtab *handle);
 int spapr_htab_load_cleanup(struct SpaprHtab *handle);
 
 /*
- * Reads entries as the guest's hardware sees them, big-endian. Invalid slots of a table in the kernel read as zeros, and 0x40
- * of the first doubleword is 0.
+ * Reads entries as the guest's hardware sees them, big-endian. Invalid slots of a table in the kernel read as zeros,
+ * and 0x40 of the first doubleword is 0.
  *
- * May be called while a save is under way: the kernel then takes changes as reported that were not sent, and so they are
- * sent. If the lookup fails, the whole table is sent again.
+ * May be called while a save is under way: the kernel then takes changes as reported that were not sent, and so they
+ * are sent. If the lookup fails, the whole table is sent again.
  *
  * - `first`: the first slot.
  * - `count`: how many entries.
@@ -488,8 +495,8 @@ int spapr_htab_load_cleanup(struct SpaprHtab *handle);
  *
  * Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; -ENOMEM; the kernel's errors.
  *
- * Any thread; the caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for a read of the
- * table that is under way.
+ * Any thread; the caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for a read of
+ * the table that is under way.
  */
 int spapr_htab_read_hptes(struct SpaprHtab *handle,
                           uint64_t first,
@@ -515,8 +522,8 @@ int spapr_htab_write_hpte(struct SpaprHtab *handle,
 /*
  * Stores what the last save and load did, or are doing.
  *
- * - `size`: the size of the structure as the caller knows it. Fields that the library does not know are set to 0; fields
- * beyond `size` are not written.
+ * - `size`: the size of the structure as the caller knows it. Fields that the library does not know are set to 0;
+ * fields beyond `size` are not written.
  * - `out`: the structure.
  *
  * Returns 0; -EINVAL for a NULL or a size of 0.

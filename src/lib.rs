@@ -3,22 +3,22 @@
 //!
 //! # The table
 //!
-//! The hardware of a POWER guest in hash mode translates addresses by one table, the HPT. Its size is a power of two, and the
-//! exponent is its *order*: a table of order 24 has 16 MiB. It is an array of *slots* of 16 bytes, 8 of which make a group
-//! (HPTEG). A slot holds an entry (HPTE) or is invalid. The guest's operating system asks for entries to be entered, changed
-//! and removed by hypercalls; it may ask that an entry be *bolted*, never to be evicted. Under KVM-HV the table is in the
-//! kernel; under TCG and KVM-PR it is in QEMU's memory.
+//! The hardware of a POWER guest in hash mode translates addresses by one table, the HPT. Its size is a power of two,
+//! and the exponent is its *order*: a table of order 24 has 16 MiB. It is an array of *slots* of 16 bytes, 8 of which
+//! make a group (HPTEG). A slot holds an entry (HPTE) or is invalid. The guest's operating system asks for entries to
+//! be entered, changed and removed by hypercalls; it may ask that an entry be *bolted*, never to be evicted. Under
+//! KVM-HV the table is in the kernel; under TCG and KVM-PR it is in QEMU's memory.
 //!
 //! # How it migrates
 //!
-//! The guest runs while its table is copied, and changes it. So the source *sweeps* over the table, from slot 0 to the end,
-//! again and again. The first sweep is the *first pass* and reports all of the table; each later pass reports what changed
-//! since it was last reported. A read of the source gives a *chunk* of *records*: a record says of some consecutive slots
-//! which entries they hold, and that some slots after them are invalid. When the guest is stopped, a last sweep reports what
-//! is left. The time for which the guest stands still is its *downtime*.
+//! The guest runs while its table is copied, and changes it. So the source *sweeps* over the table, from slot 0 to the
+//! end, again and again. The first sweep is the *first pass* and reports all of the table; each later pass reports what
+//! changed since it was last reported. A read of the source gives a *chunk* of *records*: a record says of some
+//! consecutive slots which entries they hold, and that some slots after them are invalid. When the guest is stopped, a
+//! last sweep reports what is left. The time for which the guest stands still is its *downtime*.
 //!
-//! QEMU cuts this into sections of its migration stream, called `spapr/htab`. This library writes and reads the bodies of these
-//! sections, between QEMU's headers and footers.
+//! QEMU cuts this into sections of its migration stream, called `spapr/htab`. This library writes and reads the bodies
+//! of these sections, between QEMU's headers and footers.
 //!
 //! # The wings
 //!
@@ -51,8 +51,8 @@ mod stats;
 mod sync;
 mod table;
 
-/// The modules behind the C interface, for this project's own tests, tools, benches and fuzz targets. Whatever is in here
-/// may change at any time.
+/// The modules behind the C interface, for this project's own tests, tools, benches and fuzz targets. Whatever is in
+/// here may change at any time.
 #[cfg(feature = "inside")]
 #[allow(missing_docs)]
 pub mod inside {

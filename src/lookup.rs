@@ -119,8 +119,8 @@ fn read_kernel(
     Ok(())
 }
 
-/// Reads the records from slot `at` on, leaves them to the session, and copies those entries that were asked for. Returns
-/// where the last record ends.
+/// Reads the records from slot `at` on, leaves them to the session, and copies those entries that were asked for.
+/// Returns where the last record ends.
 fn keep_records(
     session: &mut Session,
     fd: &mut dyn HptFd,

@@ -114,7 +114,8 @@ impl LoadingHost<'_> {
         let quiesced = self.saver.quiesce();
         let replaced = replace();
         if quiesced {
-            // What fails here fails the save, whose next call returns it. After a failure, too, the table may be another.
+            // What fails here fails the save, whose next call returns it. After a failure, too, the table may be
+            // another.
             let _ = self.saver.resume(self.host);
         }
         replaced
@@ -158,8 +159,8 @@ pub struct CStream<'a> {
 impl StreamWriter for CStream<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let put = self.calls.put.ok_or(MISSING)?;
-        // SAFETY: the host promised that its callbacks may be called with its opaque pointer and the stream that it gave
-        // to this call; the bytes are valid for that length.
+        // SAFETY: the host promised that its callbacks may be called with its opaque pointer and the stream that it
+        // gave to this call; the bytes are valid for that length.
         done(unsafe { put(self.calls.opaque, self.stream, bytes.as_ptr(), bytes.len()) })
     }
 

@@ -117,7 +117,8 @@ pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
     });
 }
 
-/// Copies the sentence that says what last failed, and what to do. It is UTF-8 in one line; empty if nothing failed yet.
+/// Copies the sentence that says what last failed, and what to do. It is UTF-8 in one line; empty if nothing failed
+/// yet.
 ///
 /// - `size`: bytes that may be written to `buf`.
 /// - `buf`: takes as much of the sentence as fits, with a NUL at its end. NULL with a `size` of 0 asks for the length.

@@ -9,18 +9,19 @@ use libc::{c_int, c_void};
 
 /// Reads one body of the section into the guest's table. The vCPUs are stopped.
 ///
-/// A body with a table's size calls `table_allocate`, one that says there is none `table_free`; a save that is under way on the
-/// same handle is quiesced before and resumed after. One with records calls `table` before it hands over any of them, as often
-/// as there may be another table. With SPAPR_HTAB_GATHER what came for a table in the kernel may not be in it when this
-/// returns; spapr_htab_load_finish sees to that.
+/// A body with a table's size calls `table_allocate`, one that says there is none `table_free`; a save that is under
+/// way on the same handle is quiesced before and resumed after. One with records calls `table` before it hands over any
+/// of them, as often as there may be another table. With SPAPR_HTAB_GATHER what came for a table in the kernel may not
+/// be in it when this returns; spapr_htab_load_finish sees to that.
 ///
 /// - `stream`: given to the callbacks `get` and `stream_error`; used during the call only.
 /// - `version_id`: the section's version; 1 is the only one known.
 ///
 /// Returns 0 or -errno: -EINVAL for another version, an order outside 18 to 36, a record outside the table or without
-/// one, a table that was replaced meanwhile, or an entry that the kernel does not take; -EIO for a stream that ended early or
-/// an entry that the kernel refuses; -EBUSY if vCPUs run; -ENOMEM; -EDEADLK if another load is under way; the host's errors.
-/// After an error the table is not to be used; nothing of the record that was refused was loaded, and no fd is left open.
+/// one, a table that was replaced meanwhile, or an entry that the kernel does not take; -EIO for a stream that ended
+/// early or an entry that the kernel refuses; -EBUSY if vCPUs run; -ENOMEM; -EDEADLK if another load is under way; the
+/// host's errors. After an error the table is not to be used; nothing of the record that was refused was loaded, and no
+/// fd is left open.
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL), except while `get` yields: other
 /// functions may then be called on the handle, but not this one. Waits for nothing of the library's.
@@ -46,9 +47,9 @@ pub unsafe extern "C" fn spapr_htab_load(
     })
 }
 
-/// Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the flag,
-/// without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's post_load,
-/// as the machine is loaded after the tables' last sections.
+/// Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the
+/// flag, without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's
+/// post_load, as the machine is loaded after the tables' last sections.
 ///
 /// Returns 0 or -errno, as spapr_htab_load for records.
 ///

@@ -8,11 +8,11 @@ use crate::format::hpte::{Hpte, Slot};
 use crate::lookup;
 use libc::{c_int, c_void};
 
-/// Reads entries as the guest's hardware sees them, big-endian. Invalid slots of a table in the kernel read as zeros, and 0x40
-/// of the first doubleword is 0.
+/// Reads entries as the guest's hardware sees them, big-endian. Invalid slots of a table in the kernel read as zeros,
+/// and 0x40 of the first doubleword is 0.
 ///
-/// May be called while a save is under way: the kernel then takes changes as reported that were not sent, and so they are
-/// sent. If the lookup fails, the whole table is sent again.
+/// May be called while a save is under way: the kernel then takes changes as reported that were not sent, and so they
+/// are sent. If the lookup fails, the whole table is sent again.
 ///
 /// - `first`: the first slot.
 /// - `count`: how many entries.
@@ -20,8 +20,8 @@ use libc::{c_int, c_void};
 ///
 /// Returns 0 or -errno: -EINVAL for slots outside the table or a NULL; -ENOMEM; the kernel's errors.
 ///
-/// Any thread; the caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for a read of the
-/// table that is under way.
+/// Any thread; the caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for a read of
+/// the table that is under way.
 ///
 /// # Safety
 /// The contract of the module `capi`.

@@ -2,7 +2,8 @@
 //! The C interface: all that the static library exports.
 //!
 //! The pointer contract, stated once for every function:
-//! - `handle` is NULL or came from [`lifetime::spapr_htab_new`] and was not given to [`lifetime::spapr_htab_free`] since;
+//! - `handle` is NULL or came from [`lifetime::spapr_htab_new`] and was not given to [`lifetime::spapr_htab_free`]
+//!   since;
 //! - other pointers are NULL or valid for what the function's documentation says, for the length of the call;
 //! - the callbacks of [`types::SpaprHtabHost`] keep to their own documentation until the handle is freed.
 //!

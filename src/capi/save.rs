@@ -14,9 +14,9 @@ use libc::{c_int, c_void};
 ///
 /// - `stream`: given to the callback `put`; used during the call only.
 ///
-/// Returns 0 or -errno: the host's from `table` and `put`; -EINVAL for a table order outside 18 to 36; -ENOTTY, -EMFILE,
-/// -ENOMEM and the like from opening the fd; -EDEADLK if called from a stream callback. After an error the save functions
-/// return that same error until the next setup or cleanup.
+/// Returns 0 or -errno: the host's from `table` and `put`; -EINVAL for a table order outside 18 to 36; -ENOTTY,
+/// -EMFILE, -ENOMEM and the like from opening the fd; -EDEADLK if called from a stream callback. After an error the
+/// save functions return that same error until the next setup or cleanup.
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function.
 ///
@@ -33,22 +33,23 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 
 /// Writes one body with some of what there is to send, while the guest runs.
 ///
-/// It ends when the time is over, the stream's rate limit is reached, or the end of the table is. With a table in memory the
-/// time is kept to within 4096 slots. With one in the kernel a first pass takes longer by at most one read of the smallest
-/// size (65,535 empty slots), but a later pass may need one read over the whole table, which nothing can interrupt. With
-/// SPAPR_HTAB_READ_AHEAD the call sends what was read and waits for no read, except in two cases: without a bound it waits
-/// for the end of the sweep, and while the VM is reported to be stopped it waits for more until the time is over.
+/// It ends when the time is over, the stream's rate limit is reached, or the end of the table is. With a table in
+/// memory the time is kept to within 4096 slots. With one in the kernel a first pass takes longer by at most one read
+/// of the smallest size (65,535 empty slots), but a later pass may need one read over the whole table, which nothing
+/// can interrupt. With SPAPR_HTAB_READ_AHEAD the call sends what was read and waits for no read, except in two cases:
+/// without a bound it waits for the end of the sweep, and while the VM is reported to be stopped it waits for more
+/// until the time is over.
 ///
 /// - `stream`: given to the callbacks `put` and `rate_limited`; used during the call only.
 /// - `max_ns`: the time in nanoseconds; negative for no bound.
 ///
-/// Returns 0 if there may be more; 1 if the last sweep of the whole table found nothing; -errno: -EINVAL before setup, the
-/// host's from `put`, the kernel's, -EIO if the kernel's records make no sense, -ENOMEM, -EDEADLK if called from a stream
-/// callback. After an error, -EDEADLK apart, the save functions return that same error until the next setup or cleanup: a
-/// part of the stream may be missing.
+/// Returns 0 if there may be more; 1 if the last sweep of the whole table found nothing; -errno: -EINVAL before setup,
+/// the host's from `put`, the kernel's, -EIO if the kernel's records make no sense, -ENOMEM, -EDEADLK if called from a
+/// stream callback. After an error, -EDEADLK apart, the save functions return that same error until the next setup or
+/// cleanup: a part of the stream may be missing.
 ///
-/// Any thread, with or without the lock that keeps the table from being replaced (QEMU: the BQL). Waits for another save
-/// function.
+/// Any thread, with or without the lock that keeps the table from being replaced (QEMU: the BQL). Waits for another
+/// save function.
 ///
 /// # Safety
 /// The contract of the module `capi`.
@@ -75,12 +76,12 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 /// - `stream`: given to the callback `put`; used during the call only.
 ///
 /// Returns 0 or -errno: as spapr_htab_save_iterate; -EAGAIN if the table was replaced by one of another size since the
-/// last iterate, whose size can no longer be sent (migrate again); -EINVAL if the VM is reported to run meanwhile, or the
-/// table is being replaced. After an error the guest can run on, and the save functions return that same error until the
-/// next setup or cleanup.
+/// last iterate, whose size can no longer be sent (migrate again); -EINVAL if the VM is reported to run meanwhile, or
+/// the table is being replaced. After an error the guest can run on, and the save functions return that same error
+/// until the next setup or cleanup.
 ///
-/// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function, and
-/// with SPAPR_HTAB_READ_AHEAD for the library's thread.
+/// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function,
+/// and with SPAPR_HTAB_READ_AHEAD for the library's thread.
 ///
 /// # Safety
 /// The contract of the module `capi`.
@@ -113,11 +114,11 @@ pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_
     })
 }
 
-/// Reports that the VM's dirty log was read (KVM_GET_DIRTY_LOG). The kernel then takes up reference and change bits that the
-/// hardware has set, and so may change entries though the VM is stopped: with a reported stop, only reads of the table that
-/// begin after this call count for spapr_htab_save_complete. A host that reports stops and reads the dirty log after them
-/// reports each such reading. QEMU: after RAM's last synchronization of its dirty bitmap. Without reported stops this is
-/// fine and has no effect.
+/// Reports that the VM's dirty log was read (KVM_GET_DIRTY_LOG). The kernel then takes up reference and change bits
+/// that the hardware has set, and so may change entries though the VM is stopped: with a reported stop, only reads of
+/// the table that begin after this call count for spapr_htab_save_complete. A host that reports stops and reads the
+/// dirty log after them reports each such reading. QEMU: after RAM's last synchronization of its dirty bitmap. Without
+/// reported stops this is fine and has no effect.
 ///
 /// Returns 0; -EINVAL for a NULL handle.
 ///
@@ -133,8 +134,8 @@ pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_
     })
 }
 
-/// Ends a save, whatever became of it: ends the library's thread, closes the fd, frees buffers. The statistics stay. Fine
-/// without a setup.
+/// Ends a save, whatever became of it: ends the library's thread, closes the fd, frees buffers. The statistics stay.
+/// Fine without a setup.
 ///
 /// Returns 0; -EINVAL for a NULL handle; -EDEADLK if called from a stream callback.
 ///
@@ -147,18 +148,19 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
     call(handle, |handle| handle.saver.cleanup().map(|()| 0))
 }
 
-/// Stores an estimate of what is still to be sent: exactly what was read and waits, and of what is still to be read, what is
-/// left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more, then as much as
-/// the last sweep sent. The table is not read.
+/// Stores an estimate of what is still to be sent: exactly what was read and waits, and of what is still to be read,
+/// what is left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more,
+/// then as much as the last sweep sent. The table is not read.
 ///
-/// After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups leave
-/// meanwhile does not count. It is 0 without a table and outside a save.
+/// After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups
+/// leave meanwhile does not count. It is 0 without a table and outside a save.
 ///
 /// - `out`: where the bytes are stored.
 ///
 /// Returns 0; -EINVAL for a NULL; what an earlier save function failed with.
 ///
-/// Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's thread.
+/// Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's
+/// thread.
 ///
 /// # Safety
 /// The contract of the module `capi`.
@@ -167,16 +169,16 @@ pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: 
     call(handle, |handle| write_out(&handle.saver.pending()?, size_of::<u64>(), out).map(|()| 0))
 }
 
-/// Says that the table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing of the
-/// library reads it. Fine outside a save.
+/// Says that the table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing
+/// of the library reads it. Fine outside a save.
 ///
-/// Until spapr_htab_resume or spapr_htab_resume_unchanged, iterate writes empty bodies, complete fails, and so do lookups; a
-/// setup writes that there is no table, and the size follows. The kernel's fd stays open, unread.
+/// Until spapr_htab_resume or spapr_htab_resume_unchanged, iterate writes empty bodies, complete fails, and so do
+/// lookups; a setup writes that there is no table, and the size follows. The kernel's fd stays open, unread.
 ///
 /// Returns 0; -EINVAL for a NULL handle.
 ///
-/// The caller holds the lock under which the table is replaced (QEMU: the BQL). Waits for a read of the table that is under
-/// way, not for the stream.
+/// The caller holds the lock under which the table is replaced (QEMU: the BQL). Waits for a read of the table that is
+/// under way, not for the stream.
 ///
 /// # Safety
 /// The contract of the module `capi`.
@@ -188,14 +190,14 @@ pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
     })
 }
 
-/// Says that the table was replaced, by one of the same size or not, or is gone: the size that `table` gives now is sent,
-/// then all of it. Fine, and without effect, when nothing was quiesced.
+/// Says that the table was replaced, by one of the same size or not, or is gone: the size that `table` gives now is
+/// sent, then all of it. Fine, and without effect, when nothing was quiesced.
 ///
-/// Returns 0 or -errno as spapr_htab_save_setup. After an error the save functions return that same error until the next
-/// setup or cleanup.
+/// Returns 0 or -errno as spapr_htab_save_setup. After an error the save functions return that same error until the
+/// next setup or cleanup.
 ///
-/// The caller holds the lock under which the table was replaced (QEMU: the BQL). Waits for a save function that reads the
-/// table.
+/// The caller holds the lock under which the table was replaced (QEMU: the BQL). Waits for a save function that reads
+/// the table.
 ///
 /// # Safety
 /// The contract of the module `capi`.
@@ -204,9 +206,9 @@ pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume(&handle.host).map(|()| 0))
 }
 
-/// Says that the table was not replaced after all, such as when a resize failed: it is the same one, with the same content
-/// but for changes that the kernel or QEMU has marked. Nothing is sent again. Fine, and without effect, when nothing was
-/// quiesced.
+/// Says that the table was not replaced after all, such as when a resize failed: it is the same one, with the same
+/// content but for changes that the kernel or QEMU has marked. Nothing is sent again. Fine, and without effect, when
+/// nothing was quiesced.
 ///
 /// Returns 0; -EINVAL for a NULL handle; as spapr_htab_resume if spapr_htab_save_setup was called since the quiesce.
 ///

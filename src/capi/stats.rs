@@ -21,8 +21,8 @@ fn figures(tally: Tally, time: Nanos) -> SpaprHtabPass {
 
 /// Stores what the last save and load did, or are doing.
 ///
-/// - `size`: the size of the structure as the caller knows it. Fields that the library does not know are set to 0; fields
-///   beyond `size` are not written.
+/// - `size`: the size of the structure as the caller knows it. Fields that the library does not know are set to 0;
+///   fields beyond `size` are not written.
 /// - `out`: the structure.
 ///
 /// Returns 0; -EINVAL for a NULL or a size of 0.

@@ -21,9 +21,9 @@ pub const SPAPR_HTAB_COMPARE: u32 = 1;
 /// all signals, and calls read_fd and no other callback.
 pub const SPAPR_HTAB_READ_AHEAD: u32 = 2;
 
-/// Flag of SpaprHtabHost: records for a table in the kernel may wait from one spapr_htab_load to the next, so that each system
-/// call has as many as the kernel takes. Who sets it calls spapr_htab_load_finish when all sections have come, before the guest
-/// runs and before the table or the load's figures are looked at.
+/// Flag of SpaprHtabHost: records for a table in the kernel may wait from one spapr_htab_load to the next, so that each
+/// system call has as many as the kernel takes. Who sets it calls spapr_htab_load_finish when all sections have come,
+/// before the guest runs and before the table or the load's figures are looked at.
 pub const SPAPR_HTAB_GATHER: u32 = 4;
 
 /// No thread reads ahead.
@@ -75,8 +75,8 @@ pub struct SpaprHtabHost {
     pub vm_fd: c_int,
     /// SPAPR_HTAB_COMPARE, SPAPR_HTAB_READ_AHEAD and SPAPR_HTAB_GATHER, or 0.
     pub flags: u32,
-    /// Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer, then
-    /// qemu_file_get_error.
+    /// Needed to save: takes all `len` bytes of `data` before it returns, or fails for good. QEMU: qemu_put_buffer,
+    /// then qemu_file_get_error.
     pub put: Option<
         unsafe extern "C" fn(opaque: *mut c_void, stream: *mut c_void, data: *const u8, len: usize) -> c_int,
     >,
@@ -112,10 +112,11 @@ pub struct SpaprHtabHost {
     pub log: Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, line: *const c_char)>,
     /// The highest level that `log` wants; 0 for none.
     pub log_level: c_int,
-    /// SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at least.
+    /// SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at
+    /// least.
     pub queue_bytes: u64,
-    /// The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0 for
-    /// the default, 25.
+    /// The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0
+    /// for the default, 25.
     pub sweep_share: u32,
     /// 0.
     pub reserved: u32,

@@ -150,7 +150,8 @@ impl fmt::Display for Error {
             ),
             Error::Reader(said) => write!(
                 f,
-                "a bug in spapr-htab (a panic while reading ahead: {said}); the save refuses to go on until the next setup"
+                "a bug in spapr-htab (a panic while reading ahead: {said}); the save refuses to go on until the next \
+                 setup"
             ),
         }
     }

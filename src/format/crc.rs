@@ -4,11 +4,11 @@
 //! There it looks a table up for each byte, some five instructions: as much as a tenth of what the kernel takes to read
 //! or to write an entry. This takes about one.
 //!
-//! 1 + x^145 + x^183 + x^211 + x^300, the bits of a stream in their order, is a multiple of the CRC's polynomial, and of
-//! all with five terms the shortest. Squaring a polynomial over GF(2) doubles each exponent, so 32 times these make
-//! a multiple, too: a word of 32 bits can be cleared without a change of the CRC if it is XORed onto the words 145, 183,
-//! 211 and 300 further on. That is done with all but the last 300 words, many at a time, and crc32fast does those. (The
-//! idea: Russell, "Chorba: A novel CRC32 implementation", 2024, arXiv 2412.16398.)
+//! 1 + x^145 + x^183 + x^211 + x^300, the bits of a stream in their order, is a multiple of the CRC's polynomial, and
+//! of all with five terms the shortest. Squaring a polynomial over GF(2) doubles each exponent, so 32 times these make
+//! a multiple, too: a word of 32 bits can be cleared without a change of the CRC if it is XORed onto the words 145,
+//! 183, 211 and 300 further on. That is done with all but the last 300 words, many at a time, and crc32fast does those.
+//! (The idea: Russell, "Chorba: A novel CRC32 implementation", 2024, arXiv 2412.16398.)
 
 use crc32fast::Hasher;
 

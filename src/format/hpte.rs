@@ -93,8 +93,8 @@ const V_LOW_BYTE: usize = 7;
 
 /// Clears bit 0x40 of the first doubleword of each entry, and returns whether all of them are valid.
 ///
-/// The bit is nobody's but its owner's: in QEMU's memory it means dirty, in what the kernel reports it is the lock that the
-/// kernel held while it read the entry (`HPTE_V_HVLOCK`, always set).
+/// The bit is nobody's but its owner's: in QEMU's memory it means dirty, in what the kernel reports it is the lock that
+/// the kernel held while it read the entry (`HPTE_V_HVLOCK`, always set).
 pub fn scrub(entries: &mut [u8]) -> bool {
     const VALID: u8 = V_VALID.to_be_bytes()[V_LOW_BYTE];
     const DIRTY: u8 = V_DIRTY.to_be_bytes()[V_LOW_BYTE];

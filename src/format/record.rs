@@ -108,10 +108,12 @@ impl RecordHeader {
     }
 }
 
-/// The records of one read of the kernel's fd, each checked before it is handed out. Ends after the first that is wrong.
+/// The records of one read of the kernel's fd, each checked before it is handed out. Ends after the first that is
+/// wrong.
 pub struct KernelRecords<'a> {
     rest: &'a mut [u8],
-    order: Order,
+    /// The table's.
+    slots: u64,
     /// Where the record before this one ended; for the first record, where the read began.
     end: u64,
     gapless: bool,
@@ -135,27 +137,34 @@ pub struct WrongRecord {
 }
 
 impl<'a> KernelRecords<'a> {
-    /// `bytes` are what a read gave that began at slot `from`. With `gapless` each record must begin where the one before it
-    /// ended, as in a first pass; later passes leave out slots that did not change.
+    /// `bytes` are what a read gave that began at slot `from`. With `gapless` each record must begin where the one
+    /// before it ended, as in a first pass; later passes leave out slots that did not change.
     #[must_use]
     pub fn new(bytes: &'a mut [u8], order: Order, from: u64, gapless: bool) -> KernelRecords<'a> {
-        KernelRecords { rest: bytes, order, end: from, gapless }
+        KernelRecords { rest: bytes, slots: order.slots(), end: from, gapless }
     }
 
-    fn check(&self, header: RecordHeader) -> Result<(), &'static str> {
+    #[inline]
+    fn makes_sense(&self, header: RecordHeader) -> bool {
+        let (index, end) = (u64::from(header.index), header.end());
+        let in_order = if self.gapless { index == self.end } else { index >= self.end };
+        // A record of no slots could be the one that ends a body in the stream.
+        in_order && index < end && end <= self.slots
+    }
+
+    #[cold]
+    fn wrong(&self, header: RecordHeader) -> WrongRecord {
         let index = u64::from(header.index);
-        if !header.fits(self.order) {
-            Err("it names slots outside the table")
+        let why = if header.end() > self.slots {
+            "it names slots outside the table"
         } else if index < self.end {
-            Err("it goes backwards")
-        } else if header.end() == index {
-            // In the stream such a record could be the one that ends a body.
-            Err("it names no slots")
-        } else if self.gapless && index > self.end {
-            Err("it leaves out the slots before it")
+            "it goes backwards"
+        } else if index == header.end() {
+            "it names no slots"
         } else {
-            Ok(())
-        }
+            "it leaves out the slots before it"
+        };
+        WrongRecord { header, why }
     }
 }
 
@@ -172,8 +181,8 @@ impl<'a> Iterator for KernelRecords<'a> {
                 return Some(Err(WrongRecord { header: RecordHeader::END, why: "its header is cut short" }));
             }
         };
-        if let Err(why) = self.check(header) {
-            return Some(Err(WrongRecord { header, why }));
+        if !self.makes_sense(header) {
+            return Some(Err(self.wrong(header)));
         }
         let Some((bytes, rest)) = bytes.split_at_mut_checked(HEADER_BYTES + header.payload_bytes()) else {
             return Some(Err(WrongRecord { header, why: "its entries are cut short" }));
@@ -189,9 +198,10 @@ impl<'a> KernelRecord<'a> {
     #[inline]
     #[must_use]
     pub fn into_stream(self) -> &'a [u8] {
-        let (header, entries) = self.bytes.split_at_mut(HEADER_BYTES);
-        header.copy_from_slice(&self.header.to_stream());
-        hpte::scrub(entries);
+        if let Some((header, entries)) = self.bytes.split_first_chunk_mut() {
+            *header = self.header.to_stream();
+            hpte::scrub(entries);
+        }
         self.bytes
     }
 }

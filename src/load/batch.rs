@@ -175,10 +175,11 @@ impl Batch {
         self.touching = false;
     }
 
-    /// Clears what is nobody's data in the entries, and turns those that are not valid into invalid slots. Returns how many.
+    /// Clears what is nobody's data in the entries, and turns those that are not valid into invalid slots. Returns how
+    /// many.
     ///
-    /// A QEMU whose vCPUs changed entries while it sent them (TCG without this library) may have counted an entry as valid
-    /// that is not. It sends such a slot again later.
+    /// A QEMU whose vCPUs changed entries while it sent them (TCG without this library) may have counted an entry as
+    /// valid that is not. It sends such a slot again later.
     ///
     /// # Errors
     /// [`Error::Memory`].

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Loading: the bodies of `spapr/htab` sections into the guest's table.
 //!
-//! A record is read in full and checked before any of it reaches the table. When a body is refused, the records before the
-//! bad one may be in the table or not, none of the bad one is, and the migration has failed.
+//! A record is read in full and checked before any of it reaches the table. When a body is refused, the records before
+//! the bad one may be in the table or not, none of the bad one is, and the migration has failed.
 
 pub mod batch;
 pub mod section_reader;
@@ -21,8 +21,8 @@ use crate::table::Table;
 
 /// What is loaded of one guest's table.
 ///
-/// A body's records are in the table when its load returns. With `gather` those for a kernel's table may wait for the next
-/// body's, so that a system call has as many as it can take, until [`Loader::finish`].
+/// A body's records are in the table when its load returns. With `gather` those for a kernel's table may wait for the
+/// next body's, so that a system call has as many as it can take, until [`Loader::finish`].
 #[derive(Default)]
 pub struct Loader {
     gather: bool,
@@ -153,7 +153,8 @@ impl Target<'_> {
         batch.records().iter().for_each(|record| stats.tally.count(record.header));
         stats.crc.update(batch.bytes());
         stats.demoted += batch.scrub()?;
-        // Asked anew for each batch: reading the stream may have yielded, and a reset may have replaced the table meanwhile.
+        // Asked anew for each batch: reading the stream may have yielded, and a reset may have replaced the table
+        // meanwhile.
         let table = self.host.table()?;
         if table.order() != Some(self.order) {
             return Err(Error::TableReplaced);
@@ -169,8 +170,8 @@ impl Target<'_> {
     }
 }
 
-/// Reads the records of a body behind those of a batch, up to the one that ends the body; hands the batch on whenever it is
-/// full, and leaves the rest in it.
+/// Reads the records of a body behind those of a batch, up to the one that ends the body; hands the batch on whenever
+/// it is full, and leaves the rest in it.
 ///
 /// `open` is called for the body's first record: it says how large the table is, and what `take` gets with each batch,
 /// which is also what this returns; `None` if the body had no record.

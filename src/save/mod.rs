@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Saving: the guest's table as the bodies of `spapr/htab` sections, while the guest runs.
 //!
-//! Three locks, taken in this order. `running` is held by a call for its whole length, callbacks into the stream included, and
-//! keeps the save's calls apart. `session` is held only while the table is read by a call, never while the stream is written
-//! or a thread is waited for; whoever replaces the table or looks entries up takes that one and does not wait for a slow
-//! network. The queue's own is held for moments.
+//! Three locks, taken in this order. `running` is held by a call for its whole length, callbacks into the stream
+//! included, and keeps the save's calls apart. `session` is held only while the table is read by a call, never while
+//! the stream is written or a thread is waited for; whoever replaces the table or looks entries up takes that one and
+//! does not wait for a slow network. The queue's own is held for moments.
 
 pub mod queue;
 pub mod reader;
@@ -161,8 +161,8 @@ impl Saver {
                 Next::Gone => return Ok(Progress::More),
                 Next::Wait => match deadline.map(|deadline| deadline.since(began)) {
                     None => self.queue.wait_until_ready(),
-                    // With the VM stopped nobody changes what others have to send, and a caller may ask again and again:
-                    // savevm does.
+                    // With the VM stopped nobody changes what others have to send, and a caller may ask again and
+                    // again: savevm does.
                     Some(left @ Nanos(1..)) if stopped => self.queue.wait_a_while(left),
                     Some(_) => return Ok(Progress::More),
                 },
@@ -183,8 +183,8 @@ impl Saver {
         self.stays_failed(|| {
             let opening = self.session().opening("complete before setup")?;
             if let Opening::NewTable(table) = &opening {
-                // A body is either a size or records, and this is the last one. A table of the size that the destination
-                // has is followed by records; all its slots are sent.
+                // A body is either a size or records, and this is the last one. A table of the size that the
+                // destination has is followed by records; all its slots are sent.
                 if let Some(order) = table.order().filter(|order| lock(&self.stats).order != Some(*order)) {
                     return Err(Error::SizeUnsent { order });
                 }
@@ -244,7 +244,8 @@ impl Saver {
         self.queue.vm(if running { RunState::running } else { RunState::stopped });
     }
 
-    /// The table was changed, or may have been, by something other than the vCPUs: reads since the VM's stop do not count.
+    /// The table was changed, or may have been, by something other than the vCPUs: reads since the VM's stop do not
+    /// count.
     pub fn disturbed(&self) {
         self.queue.vm(RunState::disturbed);
     }
@@ -259,8 +260,8 @@ impl Saver {
         self.session().pending()
     }
 
-    /// Stops reading the table, which is about to be freed or replaced. When this returns nothing reads it. Returns whether it
-    /// was read before: if not, somebody else has quiesced it.
+    /// Stops reading the table, which is about to be freed or replaced. When this returns nothing reads it. Returns
+    /// whether it was read before: if not, somebody else has quiesced it.
     pub fn quiesce(&self) -> bool {
         self.session().quiesce()
     }

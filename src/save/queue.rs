@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The way out of a table: its records in the order in which they are to be sent, where the sweep over it is, and what may be
-//! read next. Who reads puts records in, who sends takes them out, and lookups put theirs in between.
+//! The way out of a table: its records in the order in which they are to be sent, where the sweep over it is, and what
+//! may be read next. Who reads puts records in, who sends takes them out, and lookups put theirs in between.
 //!
 //! One lock, held for moments; never while the table is read or the stream is written.
 
@@ -36,7 +36,8 @@ pub enum Next {
     Records(Records),
     /// Nothing yet. A read that will bring something is due or under way.
     Wait,
-    /// Nothing: the last sweep found nothing and the next one is not due, or, to finish, all has been sent since the stop.
+    /// Nothing: the last sweep found nothing and the next one is not due, or, to finish, all has been sent since the
+    /// stop.
     Resting,
     /// Nothing: there is no table to read, or the destination does not know of it yet.
     Gone,
@@ -220,8 +221,8 @@ impl Queue {
         });
     }
 
-    /// Takes what is to be sent next. To sweep, a sweep is asked for when nothing is left of the one before, unless it would
-    /// come too soon; who only waits for a stop's sweep does not ask.
+    /// Takes what is to be sent next. To sweep, a sweep is asked for when nothing is left of the one before, unless it
+    /// would come too soon; who only waits for a stop's sweep does not ask.
     ///
     /// # Errors
     /// Why nothing more is read, when all that was read is sent.
@@ -275,7 +276,8 @@ impl Queue {
         }
     }
 
-    /// Appends a lookup's record, behind all that was read before it. The caller holds a [`ReadPause`] that has come to rest.
+    /// Appends a lookup's record, behind all that was read before it. The caller holds a [`ReadPause`] that has come to
+    /// rest.
     ///
     /// # Errors
     /// [`Error::Memory`]; then it is not there.

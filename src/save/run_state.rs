@@ -33,8 +33,8 @@ impl RunState {
         self.stop = None;
     }
 
-    /// Something changed the table, or may have, though the VM is stopped: what was visited since the stop has to be visited
-    /// again.
+    /// Something changed the table, or may have, though the VM is stopped: what was visited since the stop has to be
+    /// visited again.
     pub fn disturbed(&mut self) {
         if self.stop.is_some() {
             self.begin();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The table of the save under way: which one it is, what the destination knows of it, and that nobody reads it while it is
-//! replaced.
+//! The table of the save under way: which one it is, what the destination knows of it, and that nobody reads it while
+//! it is replaced.
 
 use crate::error::Error;
 use crate::format::record::{HEADER_BYTES, RecordHeader, Tally};
@@ -231,8 +231,8 @@ impl Session {
         self.phase = Phase::Failed(error);
     }
 
-    /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was read
-    /// before the lookup goes out before it, what is read later goes out after it.
+    /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was
+    /// read before the lookup goes out before it, what is read later goes out after it.
     pub fn keep(&mut self, header: RecordHeader, record: &[u8]) {
         if !matches!(self.phase, Phase::Open(_)) || self.resend {
             return;

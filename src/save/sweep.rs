@@ -6,8 +6,9 @@ use crate::host::Nanos;
 use crate::save::run_state::StopId;
 use crate::save::source::{Chunk, Position};
 
-/// The least that a group of 8 is taken to cost while a first pass has not come to it: one valid entry, a header with it.
-/// A guest with large pages has most of its entries in a part of the table, so that what was seen says little of the rest.
+/// The least that a group of 8 is taken to cost while a first pass has not come to it: one valid entry, a header with
+/// it. A guest with large pages has most of its entries in a part of the table, so that what was seen says little of
+/// the rest.
 const ASSUMED_BYTES_PER_GROUP: u64 = 24;
 const SLOTS_PER_GROUP: u64 = 8;
 
@@ -134,8 +135,8 @@ impl Sweep {
         self.resting.is_some_and(|(since, until)| since <= now && now < until)
     }
 
-    /// Whether there is a stop and reads begun since have visited every slot. Reads go round the table, so the number of
-    /// slots is enough to know.
+    /// Whether there is a stop and reads begun since have visited every slot. Reads go round the table, so the number
+    /// of slots is enough to know.
     #[must_use]
     pub fn has_visited_all(&self, stop: Option<StopId>) -> bool {
         stop.is_some_and(|stop| self.visited_since(stop) >= self.slots)
@@ -145,8 +146,9 @@ impl Sweep {
         if self.since == Some(stop) { self.visited } else { 0 }
     }
 
-    /// An estimate of the bytes still to be read: what is left of the first pass at the density seen so far, or an entry in
-    /// each group if that is more, then as much as the last sweep reported; nothing once a stop's sweep is over.
+    /// An estimate of the bytes still to be read: what is left of the first pass at the density seen so far, or an
+    /// entry in each group if that is more, then as much as the last sweep reported; nothing once a stop's sweep is
+    /// over.
     #[must_use]
     pub fn bytes_left(&self, stop: Option<StopId>) -> u64 {
         if self.has_visited_all(stop) {

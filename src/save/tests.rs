@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The rule that ends a complete, on a table so small that every case can be tried: each position of the sweep, each set of
-//! changed slots, each size of reads.
+//! The rule that ends a complete, on a table so small that every case can be tried: each position of the sweep, each
+//! set of changed slots, each size of reads.
 //!
-//! The table is a double of [`Source`] with 16 slots, since no real one has less than 16,384. It reads as the kernel does:
-//! on from where the last read ended, past clean slots for nothing, until the buffer is full or the table ends.
+//! The table is a double of [`Source`] with 16 slots, since no real one has less than 16,384. It reads as the kernel
+//! does: on from where the last read ended, past clean slots for nothing, until the buffer is full or the table ends.
 
 use super::*;
 use crate::error::Errno;
@@ -123,8 +123,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// Every one. In a first pass what changed from the position on makes no difference: it is reported in any case. A read with
-    /// room for one more than changed is as good as any larger one.
+    /// Every one. In a first pass what changed from the position on makes no difference: it is reported in any case. A
+    /// read with room for one more than changed is as good as any larger one.
     pub fn each(mut try_it: impl FnMut(&Case)) {
         for position in 0..SLOTS {
             for changed in 0..=u16::MAX {
@@ -181,8 +181,8 @@ fn saving(case: &Case, saver: &Saver) -> Arc<Small> {
     table
 }
 
-/// The most that reads pass which end a complete as soon as they may: the last one may begin a slot before the start, and
-/// it goes on to the table's end.
+/// The most that reads pass which end a complete as soon as they may: the last one may begin a slot before the start,
+/// and it goes on to the table's end.
 fn most_visited(position: u64) -> u64 {
     if position == 0 { SLOTS } else { 2 * SLOTS - position }
 }

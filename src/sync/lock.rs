@@ -22,8 +22,8 @@ pub struct Exclusive<T> {
     holder: AtomicUsize,
 }
 
-/// A number that no other live thread has: the address of a thread-local. (std's thread handle would stay allocated for as
-/// long as the program that we are linked into lives.)
+/// A number that no other live thread has: the address of a thread-local. (std's thread handle would stay allocated for
+/// as long as the program that we are linked into lives.)
 fn mark() -> usize {
     thread_local!(static MARK: u8 = const { 0 });
     MARK.with(|mark| std::ptr::from_ref(mark).addr())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! One slot under loom: a vCPU stores as QEMU does while a sweep clears the mark and copies, in every order of their steps
-//! and with every value that the memory model lets a load return (docs/testing.md).
+//! One slot under loom: a vCPU stores as QEMU does while a sweep clears the mark and copies, in every order of their
+//! steps and with every value that the memory model lets a load return (docs/testing.md).
 
 use super::{SharedSlot, before_dirty};
 use crate::format::hpte::{Hpte, V_DIRTY, V_VALID};
@@ -19,8 +19,8 @@ fn slot(entry: Hpte, mark: u64) -> SharedSlot {
 
 /// `spapr_store_hpte` (hw/ppc/spapr.c, QEMU 7.2 to 10.2), with the mark that its callers set.
 ///
-/// The first doubleword is swapped, not stored: after a store that a read-modify-write did not see, loom lets a load return
-/// either of the two, where the language and every processor have the store come last.
+/// The first doubleword is swapped, not stored: after a store that a read-modify-write did not see, loom lets a load
+/// return either of the two, where the language and every processor have the store come last.
 fn store_as_qemu_does(slot: &SharedSlot, entry: Hpte) {
     let [v, r] = &slot.0;
     let marked = (entry.v | V_DIRTY).to_be();
@@ -43,8 +43,8 @@ fn sweep(slot: &SharedSlot, sent: &mut Hpte) {
     }
 }
 
-/// Sweeps while a vCPU makes these changes, then once more after its stop; the destination has the last of them then, and
-/// so has the guest.
+/// Sweeps while a vCPU makes these changes, then once more after its stop; the destination has the last of them then,
+/// and so has the guest.
 fn changes_arrive(changes: &'static [Hpte], sweeps: usize) {
     loom::model(move || {
         let shared = Arc::new(slot(BEFORE, V_DIRTY));

@@ -51,7 +51,7 @@ test_superproject() {
 		die 1 "an archive depends on the folder that it is built in"
 	# A change of a source is seen, and nothing else leads to work.
 	meson compile -C "$build" | grep -q 'no work to do' || die 1 "building again is not without work"
-	local sentence=$super/subprojects/spapr-htab/src/error/sentence.rs
+	local sentence=$super/subprojects/spapr-htab/src/error/message.rs
 	grep -q 'a bug in spapr-htab' "$sentence" || die 1 "the sentence that is changed here is somewhere else"
 	sed -i 's/a bug in spapr-htab/a mistake in spapr-htab/' "$sentence"
 	meson compile -C "$build"

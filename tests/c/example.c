@@ -97,7 +97,7 @@ int main(void)
     }
     source.table[16 * 5 + 7] = 0x41; /* slot 5 holds a valid entry: 0x01 valid, 0x40 changed */
 
-    /* The source: the table's size, then what there is to tell while the guest runs, then the rest. */
+    /* The source: the table's size, then what there is to send while the guest runs, then the rest. */
     if (failed(from, spapr_htab_save_setup(from, stream))) {
         return 1;
     }

@@ -16,7 +16,6 @@ void *model_new(uint32_t order);
 void model_free(void *model);
 int model_allocate(void *model, uint32_t order);
 void model_switch_to_radix(void *model);
-uint32_t model_order(const void *model);
 
 int model_open_fd(void *model, uint64_t flags, uint64_t start_index);
 int64_t model_read_fd(void *model, int fd, uint8_t *data, size_t len);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the C tests share: a migration stream in memory, and guests whose table is in memory or in the
- * modelled kernel.
+ * The C harness: a migration stream in memory and a reader of its records, and a guest as the library's host.
+ * It needs nothing but the library, so that tests/c/smoke can run it on the real kernel; what the CTest
+ * programs need beyond it is in guests.h.
  */
 #ifndef SUPPORT_H
 #define SUPPORT_H
@@ -11,15 +12,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* cmocka.h needs these before it. */
-#include <setjmp.h>
-#include <stdarg.h>
-/* cmocka: */
-#include <cmocka.h>
-
 #define V_VALID 0x1u
 #define V_DIRTY 0x40u
 #define R_CHANGED 0x80u
+
+/* A slot's two doublewords in host order; v is 0 in a slot without an entry. */
+struct entry {
+    uint64_t v, r;
+};
+
+/* Big-endian, as in streams, tables and the kernel's records. */
+struct entry entry_load(const uint8_t *bytes);
+void entry_store(uint8_t *bytes, uint64_t v, uint64_t r);
+/* An entry that real and modelled kernels take. `n` makes it differ from others. */
+uint64_t entry_v(uint64_t n);
+uint64_t entry_r(uint64_t n);
+
+/* The harness's own assertion. The program that links it has check_failed. */
+#define check(condition) ((condition) ? (void)0 : check_failed(#condition, __FILE__, __LINE__))
+_Noreturn void check_failed(const char *condition, const char *file, int line);
 
 /* A stream: what was put, in order, and how far it was read. Zeroed is empty. */
 struct buffer {
@@ -45,6 +56,18 @@ void buffer_record(struct buffer *buffer, uint32_t index, uint16_t n_valid, uint
 void buffer_entry(struct buffer *buffer, uint64_t v, uint64_t r);
 void buffer_clear(struct buffer *buffer);
 
+struct record {
+    uint32_t index;
+    uint16_t n_valid, n_invalid;
+    const uint8_t *entries;
+};
+
+/* A header is big-endian in the stream, and in host order at the kernel's fd; entries are big-endian. */
+enum record_source { IN_STREAM, FROM_KERNEL };
+/* Reads the record at `*at` and moves behind it. False if it is the empty one that ends a section's records.
+ */
+bool record_next(const uint8_t **at, const uint8_t *end, enum record_source source, struct record *record);
+
 struct log {
     char *text;
     size_t len;
@@ -56,52 +79,28 @@ struct guest {
     struct SpaprHtab *handle;
     uint32_t kind, order;
     uint8_t *memory;
+    /* KVM_PPC_ALLOCATE_HTAB for a table in a kernel, real or modelled: 0 or -errno. */
+    int (*kernel_allocate)(struct guest *guest, uint32_t order);
     void *model;
     struct log log;
     unsigned allocated, freed;
     int table_error, allocate_error, free_error;
-    /* Called once before the next read of the kernel's fd, with what that asks for. */
+    /* Called once before the next read of the modelled kernel's fd, with what that asks for. */
     void (*before_read)(struct guest *guest, size_t len);
 };
 
-/* Makes a guest with an empty table and its handle. `order` 0: without a table, and it gets one of `kind` on
- * loading. */
-struct guest *guest_new(uint32_t kind, uint32_t order);
-/* The same, with the host structure not yet given to the library: handle is NULL. */
-struct guest *guest_without_handle(uint32_t kind, uint32_t order);
+/* Fills in a zeroed guest's host structure. `order` 0: without a table, and it gets one of `kind` on loading.
+ * A table in a kernel is the caller's to make. */
+void guest_init(struct guest *guest, uint32_t kind, uint32_t order);
+/* Gives the host structure to the library. */
 void guest_open(struct guest *guest);
-/* Frees both, and fails the test if an fd was left open. */
-void guest_free(struct guest *guest);
+/* Frees the handle and what guest_init and the callbacks allocated. */
+void guest_close(struct guest *guest);
 
 uint64_t guest_slots(const struct guest *guest);
-/* Puts an entry into a slot as the running guest does. `n` makes it differ from others. */
-void guest_enter(struct guest *guest, uint64_t slot, uint64_t n);
-void guest_remove(struct guest *guest, uint64_t slot);
-/* Fills about one slot in `one_in` with entries that follow from `seed`, in runs. */
-void guest_fill(struct guest *guest, uint32_t seed, uint32_t one_in);
-/* The entry that guest_enter puts in. */
-uint64_t entry_v(uint64_t n);
-uint64_t entry_r(uint64_t n);
 
-/* The first slot in which the tables differ as guests see them; -1 if they are equal. */
-int64_t guest_difference(const struct guest *one, const struct guest *other);
-void assert_same_tables(const struct guest *one, const struct guest *other);
-
-/* setup, then iterate until it says 1. */
-void save_begin(struct guest *guest, struct buffer *stream);
-void iterate_until_clean(struct guest *guest, struct buffer *stream);
-/* Loads every body in the stream. The first error, or 0. */
-int load_all(struct guest *guest, struct buffer *stream);
-
-uint32_t order_from_environment(uint32_t order);
 struct SpaprHtabStats stats_of(const struct guest *guest);
-void assert_same_sums(const struct guest *from, const struct guest *to);
+/* In a buffer that the next call overwrites. */
 const char *last_error(const struct guest *guest);
-
-/* The call gives -errno, and the sentence kept for it has each of the words. */
-#define assert_fails(guest, call, error, ...)                                                                \
-    check_failure((call), (error), (guest), (const char *const[]){__VA_ARGS__, NULL}, __FILE__, __LINE__)
-void check_failure(int result, int error, const struct guest *guest, const char *const *words,
-                   const char *file, int line);
 
 #endif

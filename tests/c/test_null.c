@@ -3,7 +3,7 @@
  * Every export with NULLs and zero sizes. CMakeLists.txt compares the names that --list prints with the
  * committed list of exports, so that none is forgotten.
  */
-#include "support.h"
+#include "guests.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -189,6 +189,26 @@ static void null_resume(void **state)
     guest_free(guest);
 }
 
+static void null_resume_unchanged(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+
+    (void)state;
+    assert_int_equal(spapr_htab_resume_unchanged(NULL), -EINVAL);
+    assert_int_equal(spapr_htab_resume_unchanged(guest->handle), 0);
+    guest_free(guest);
+}
+
+static void null_dirty_log_read(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+
+    (void)state;
+    assert_int_equal(spapr_htab_dirty_log_read(NULL), -EINVAL);
+    assert_int_equal(spapr_htab_dirty_log_read(guest->handle), 0);
+    guest_free(guest);
+}
+
 static void null_load(void **state)
 {
     struct buffer stream = {0};
@@ -292,11 +312,12 @@ static void null_pass(void **state)
     struct buffer stream = {0};
 
     (void)state;
-    assert_int_equal(spapr_htab_pass(NULL, 0, sizeof(pass), &pass), -EINVAL);
+    assert_int_equal(spapr_htab_pass(NULL, 1, sizeof(pass), &pass), -EINVAL);
     assert_int_equal(spapr_htab_pass(guest->handle, 0, sizeof(pass), &pass), -EINVAL);
     save_begin(guest, &stream);
-    assert_int_equal(spapr_htab_pass(guest->handle, 0, sizeof(pass), NULL), -EINVAL);
-    assert_int_equal(spapr_htab_pass(guest->handle, 0, 0, &pass), -EINVAL);
+    assert_int_equal(spapr_htab_pass(guest->handle, 1, sizeof(pass), NULL), -EINVAL);
+    assert_int_equal(spapr_htab_pass(guest->handle, 1, 0, &pass), -EINVAL);
+    assert_int_equal(spapr_htab_pass(guest->handle, 0, sizeof(pass), &pass), -EINVAL);
     assert_int_equal(spapr_htab_pass(guest->handle, UINT64_MAX, sizeof(pass), &pass), -EINVAL);
     assert_int_equal(pass.records, 77);
     guest_free(guest);
@@ -309,10 +330,11 @@ static void null_pass(void **state)
     }
 
 static const struct CMUnitTest tests[] = {
-    TEST(new),          TEST(free),         TEST(last_error),    TEST(version),  TEST(abi_version),
-    TEST(save_setup),   TEST(save_iterate), TEST(save_complete), TEST(vm_state), TEST(save_cleanup),
-    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(load),     TEST(load_finish),
-    TEST(load_cleanup), TEST(read_hptes),   TEST(write_hpte),    TEST(stats),    TEST(pass),
+    TEST(new),          TEST(free),         TEST(last_error),    TEST(version),          TEST(abi_version),
+    TEST(save_setup),   TEST(save_iterate), TEST(save_complete), TEST(vm_state),         TEST(save_cleanup),
+    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(resume_unchanged), TEST(dirty_log_read),
+    TEST(load),         TEST(load_finish),  TEST(load_cleanup),  TEST(read_hptes),       TEST(write_hpte),
+    TEST(stats),        TEST(pass),
 };
 
 int main(int argc, char **argv)

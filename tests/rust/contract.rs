@@ -251,8 +251,8 @@ fn nothing_is_pending_after_a_complete() {
     }
 }
 
-/// The processor has written to a page and keeps the change bit back. The kernel takes it up when the dirty log is read,
-/// which QEMU does once more after the stop.
+/// The processor has written to a page and keeps the change bit back. The kernel takes it up when the dirty log is
+/// read, which QEMU does once more after the stop.
 fn stop_with_a_change_that_shows_late(report_log: bool) -> (Handle, Wire) {
     let from = source(Kind::Kernel, ORDER, SPAPR_HTAB_READ_AHEAD);
     let wire = Wire::default();

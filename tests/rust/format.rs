@@ -55,7 +55,9 @@ proptest! {
     #[test]
     fn joined_and_split_records_say_the_same(
         runs in proptest::collection::vec(
-            (any::<bool>(), proptest::collection::vec(any::<bool>(), 0..9), 0_u16..4, proptest::bool::weighted(0.1)), 1..12),
+            (any::<bool>(), proptest::collection::vec(any::<bool>(), 0..9), 0_u16..4, proptest::bool::weighted(0.1)),
+            1..12,
+        ),
     ) {
         let mut batch = Batch::default();
         let mut expected = BTreeMap::new();
@@ -80,7 +82,8 @@ proptest! {
         let demoted = expected.len();
         let invalid_before = batch.records().iter().map(|record| usize::from(record.header.n_invalid)).sum::<usize>();
         let valid = expected.values().flatten().count();
-        prop_assert_eq!(usize::try_from(batch.scrub().expect("memory")).expect("few"), demoted - valid - invalid_before);
+        let scrubbed = usize::try_from(batch.scrub().expect("memory")).expect("few");
+        prop_assert_eq!(scrubbed, demoted - valid - invalid_before);
         batch.join();
         prop_assert_eq!(effect(&mut batch), expected);
     }

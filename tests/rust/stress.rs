@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A saver beside threads that change the table as QEMU's vCPUs do, round after round: what a final complete leaves at the
-//! destination is the table, every time.
+//! A saver beside threads that change the table as QEMU's vCPUs do, round after round: what a final complete leaves at
+//! the destination is the table, every time.
 //!
 //! Rounds: 3000, or as many as SPAPR_HTAB_STRESS_ROUNDS says.
 
@@ -18,9 +18,9 @@ const VCPUS: u64 = 2;
 /// one comes. Then the vCPU goes on, and what was lost stays lost.
 const CHANGES: u32 = 3;
 
-/// What one vCPU does: hypercalls on slots of its own (in QEMU the BQL sees to that) and, without any lock and any mark,
-/// reference and change bits. Fails if an entry of its own is not as it left it: a saver that stores more than the
-/// cleared mark brings entries back to life in the running guest.
+/// What one vCPU does: hypercalls on slots of its own (in QEMU the BQL sees to that) and, without any lock and any
+/// mark, reference and change bits. Fails if an entry of its own is not as it left it: a saver that stores more than
+/// the cleared mark brings entries back to life in the running guest.
 fn vcpu(table: &Memory, number: u64, seed: u64, touches: bool) {
     let mut numbers = Numbers(seed);
     let mut slot = number;

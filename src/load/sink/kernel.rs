@@ -2,8 +2,8 @@
 //! HPTEs into the kernel's table: KVM-HV's HPT file descriptor, opened for writing.
 //!
 //! The kernel loses its place in a write that holds more than one record with valid entries (it steps over headers but
-//! never over entries, in every Linux that has the fd, up to 7.1). `writev` gets round that: the kernel runs its write once for each segment. So
-//! records are joined where they touch, and each goes into a segment of its own.
+//! never over entries, in every Linux that has the fd, up to 7.1). `writev` gets round that: the kernel runs its write
+//! once for each segment. So records are joined where they touch, and each goes into a segment of its own.
 
 use super::Sink;
 use crate::error::{Access, Errno, Error};
@@ -58,8 +58,8 @@ impl KernelSink {
         Err(Error::KernelShort { slot, took, gave })
     }
 
-    /// Says which slot of a refused record the kernel refuses, by writing its entries one at a time. What the kernel had
-    /// applied already is only applied again.
+    /// Says which slot of a refused record the kernel refuses, by writing its entries one at a time. What the kernel
+    /// had applied already is only applied again.
     fn find_culprit(&mut self, bytes: &[u8], refused: Record, errno: Errno) -> Error {
         let header = refused.header;
         let everywhere = [libc::EBUSY, libc::EFAULT, libc::EBADF].contains(&errno.number());

@@ -12,7 +12,8 @@ use crate::load::batch::Batch;
 
 /// A table being filled. Its caller has checked that every slot exists.
 pub trait Sink {
-    /// Loads the records, whose entries are in the stream's form, each with its valid bit set, and may change their bytes.
+    /// Loads the records, whose entries are in the stream's form, each with its valid bit set, and may change their
+    /// bytes.
     ///
     /// # Errors
     /// The table refused a record. Those before it are loaded, those after it may be or not.

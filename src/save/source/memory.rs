@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! HPTEs from a table in QEMU's memory (TCG, KVM-PR), while vCPU threads go on changing it.
 //!
-//! The first pass reports valid entries only, as QEMU's does: the destination's table starts out empty. Later passes report
-//! the slots that carry QEMU's dirty mark ([`crate::format::hpte::V_DIRTY`]).
+//! The first pass reports valid entries only, as QEMU's does: the destination's table starts out empty. Later passes
+//! report the slots that carry QEMU's dirty mark ([`crate::format::hpte::V_DIRTY`]).
 
 use super::{Chunk, Position, Source, check_buffer};
 use crate::error::{Error, reserve};

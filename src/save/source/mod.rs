@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Where HPTEs come from: a table that is read as a series of sweeps, each from slot 0 to the end.
 //!
-//! The first sweep, the first pass, reports the whole table; each later pass reports the slots that changed since they were
-//! last reported. A slot that changes behind the sweep's position waits for the next one. So two things show that nothing is
-//! left: a sweep that began at slot 0 after the last change, and found nothing; and, once nothing changes any more, that
-//! the reads begun since then have visited each slot, whatever they found.
+//! The first sweep, the first pass, reports the whole table; each later pass reports the slots that changed since they
+//! were last reported. A slot that changes behind the sweep's position waits for the next one. So two things show that
+//! nothing is left: a sweep that began at slot 0 after the last change, and found nothing; and, once nothing changes
+//! any more, that the reads begun since then have visited each slot, whatever they found.
 
 mod kernel;
 mod memory;
@@ -45,8 +45,8 @@ pub trait Source: Send {
     /// How many slots the table has.
     fn slots(&self) -> u64;
 
-    /// Fills `buf` with stream records from `at` on, to the end of the table at most. The first read is at slot 0 of pass 1,
-    /// each other where the one before it ended; a new pass begins at slot 0.
+    /// Fills `buf` with stream records from `at` on, to the end of the table at most. The first read is at slot 0 of
+    /// pass 1, each other where the one before it ended; a new pass begins at slot 0.
     ///
     /// Ends when the buffer is full, the table ends or `deadline` comes, as far as that can be helped; see the
     /// implementations. Always visits a slot.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! How large a read of the kernel's fd may be, so that it ends in time.
 //!
-//! A read cannot be interrupted, and the number of slots it looks at depends on what it finds: each 8 bytes of buffer can
-//! cover 65,535 empty slots in a first pass. The size is therefore chosen twice, and the smaller one taken: so that the
-//! worst that can lie ahead (nothing but empty slots, up to the end of the table) is over by one such record at most, and
-//! so that what is to be expected after the last read takes a quarter of the time that is left. The first bounds a first
-//! pass whatever the table holds, at the price of smaller reads in large tables. A read in a later pass skips clean slots
-//! without an end to it other than the table's, and no size bounds that.
+//! A read cannot be interrupted, and the number of slots it looks at depends on what it finds: each 8 bytes of buffer
+//! can cover 65,535 empty slots in a first pass. The size is therefore chosen twice, and the smaller one taken: so that
+//! the worst that can lie ahead (nothing but empty slots, up to the end of the table) is over by one such record at
+//! most, and so that what is to be expected after the last read takes a quarter of the time that is left. The first
+//! bounds a first pass whatever the table holds, at the price of smaller reads in large tables. A read in a later pass
+//! skips clean slots without an end to it other than the table's, and no size bounds that.
 
 use crate::host::Nanos;
 
@@ -19,8 +19,8 @@ const LEAST_LATER_BYTES: usize = 256;
 const RECORD_SLOTS: u64 = 65_535;
 
 /// Costs in units of one empty slot, lower than they are: a cost per slot computed from a read that was mostly call or
-/// mostly entries must come out too high rather than too low. (Linux 6.1, in instructions: a slot 46, an entry 830, a call
-/// some 1500.)
+/// mostly entries must come out too high rather than too low. (Linux 6.1, in instructions: a slot 46, an entry 830, a
+/// call some 1500.)
 const CALL_COST: u64 = 30;
 const ENTRY_COST: u64 = 16;
 
@@ -84,8 +84,8 @@ impl Pace {
         self.cost = Some(Cost { work, byte: took / (bytes as u64).max(1) });
     }
 
-    /// Learns from a later-pass read of `asked` bytes that had `bound` to spend and filled its buffer. One that ended at
-    /// the table's end was not cut by its size and teaches nothing.
+    /// Learns from a later-pass read of `asked` bytes that had `bound` to spend and filled its buffer. One that ended
+    /// at the table's end was not cut by its size and teaches nothing.
     pub fn later_pass_took(&mut self, took: Nanos, asked: usize, bound: Nanos) {
         if took.0 > bound.0 / 4 {
             self.later_bytes = (asked / 2).max(LEAST_LATER_BYTES);

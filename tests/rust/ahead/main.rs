@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Reading ahead: what the calls wait for, what they leave behind, and in what order things go out, with a reader that is
-//! stopped at every point.
+//! Reading ahead: what the calls wait for, what they leave behind, and in what order things go out, with a reader that
+//! is stopped at every point.
 
 mod ending;
 mod sending;

@@ -20,8 +20,8 @@ use Wanted::{Error, IfLonger, Success};
 
 const ERRNO_NONSENSE: i64 = -5000;
 
-/// What can happen to a call, and what must come of it. Short reads come in a first pass and in a lookup only, where the
-/// library knows how far one must get: in a later pass a short read is what says that the rest has not changed.
+/// What can happen to a call, and what must come of it. Short reads come in a first pass and in a lookup only, where
+/// the library knows how far one must get: in a later pass a short read is what says that the rest has not changed.
 fn faults(call: Call, stage: Option<Stage>) -> Vec<(Fault, Wanted)> {
     let errnos = |errnos: &[i32], words| -> Vec<_> {
         errnos.iter().map(|&errno| (Fault::Errno(errno), Error(errno, words))).collect()

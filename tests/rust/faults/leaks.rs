@@ -6,8 +6,8 @@ use htab_harness::threads::{readers, wait_for};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 
-/// From this size on the library reports an allocation that fails. For less it relies on the program, as QEMU does on its
-/// own allocator.
+/// From this size on the library reports an allocation that fails. For less it relies on the program, as QEMU does on
+/// its own allocator.
 pub const LARGE: usize = 32 << 10;
 
 static BYTES: AtomicI64 = AtomicI64::new(0);

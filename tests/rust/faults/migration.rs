@@ -91,6 +91,8 @@ pub struct Migration {
     pub stage: Cell<Stage>,
     guest: RefCell<BTreeMap<u64, (u64, u64)>>,
     number: Cell<u64>,
+    /// What a lookup failed with. Saving goes on then.
+    lookup: RefCell<Option<Failure>>,
 }
 
 impl Migration {
@@ -101,6 +103,7 @@ impl Migration {
             stage: Cell::new(Stage::Setup),
             guest: RefCell::default(),
             number: Cell::new(1),
+            lookup: RefCell::default(),
         };
         migration.fill();
         migration
@@ -130,7 +133,7 @@ impl Migration {
         }
     }
 
-    /// The guest goes on a little.
+    /// The guest runs a little.
     fn change(&self) {
         self.enter((0..30).map(|nth| nth * 517 + 3));
         for slot in (0..10).map(|nth| nth * 1103) {
@@ -152,7 +155,7 @@ impl Migration {
         from.iterate(wire, -1)?;
         self.change();
         self.enter_stage(Stage::LookUp);
-        from.read_hptes(400, 700)?;
+        self.look_up();
         self.write_one()?;
         self.enter_stage(Stage::LaterPass);
         from.iterate(wire, -1)?;
@@ -165,11 +168,20 @@ impl Migration {
         from.iterate(wire, -1)?;
         from.iterate(wire, -1)?;
         self.change();
+        // The marks of these changes are taken by a lookup, and nothing but the end comes behind it.
+        self.enter_stage(Stage::LookUp);
+        self.look_up();
         from.vm_state(false)?;
         self.enter_stage(Stage::Complete);
         from.complete(wire)?;
         from.cleanup()?;
         Ok(())
+    }
+
+    fn look_up(&self) {
+        if let Err(failure) = self.from.handle.read_hptes(400, 700) {
+            self.lookup.replace(Some(failure));
+        }
     }
 
     /// The host's own write, which may have been made even if it failed.
@@ -198,11 +210,16 @@ impl Migration {
         to.load_cleanup().map(|_| ())
     }
 
-    /// All of it.
+    /// All of it. A lookup that failed is a failure in the end, by when it has lost nothing.
     pub fn run(&self) -> Result<(), Failure> {
         let wire = Wire::with_room(1 << 20);
+        self.lookup.take();
         self.save(&wire)?;
-        self.load(&wire.bytes())
+        self.load(&wire.bytes())?;
+        self.lookup.take().map_or(Ok(()), |failure| {
+            self.arrived();
+            Err(failure)
+        })
     }
 
     /// What the guest knows is what both tables hold.

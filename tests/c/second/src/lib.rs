@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A second Rust static library, as QEMU's own Rust code is one: it is linked into the same C programs as the library under
-//! test, has a standard library of its own, and catches its own panics. That makes it the C tests' way to the model
-//! of the kernel's HPT file descriptor. `tests/c/second.h` is its header.
+//! A second Rust static library, as QEMU's own Rust code is one: it is linked into the same C programs as the library
+//! under test, has a standard library of its own, and catches its own panics. That makes it the C tests' way to the
+//! model of the kernel's HPT file descriptor. `tests/c/second.h` is its header.
 //!
 //! The pointer contract of every function: `model` came from [`model_new`] and was not given to [`model_free`]; other
 //! pointers are valid for what they say, for the length of the call.
@@ -89,15 +89,6 @@ pub unsafe extern "C" fn model_allocate(model: *mut c_void, order: u32) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn model_switch_to_radix(model: *mut c_void) {
     vm(model).model.switch_to_radix();
-}
-
-/// The table's order, 0 without one.
-///
-/// # Safety
-/// The crate's pointer contract.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn model_order(model: *const c_void) -> u32 {
-    vm(model).model.order().unwrap_or(0)
 }
 
 /// `SpaprHtabHost.open_fd`. The lowest number that is free, from 0 on: 0 is a file descriptor like others.
