@@ -10,10 +10,11 @@ use spapr_htab::inside::format::hpte::Order;
 use spapr_htab::inside::host::StreamWriter;
 use spapr_htab::inside::host::{Clock, Nanos};
 use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
+use spapr_htab::inside::sync::lock::lock;
 use spapr_htab::inside::table::Table;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 const GROUP: u64 = 8;
 const MOST: u64 = 65_535;
@@ -103,7 +104,7 @@ impl Vast {
     }
 
     fn changes(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.changed)
     }
 
     /// Slots that first passes reported so far.

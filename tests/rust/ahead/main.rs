@@ -23,8 +23,9 @@ use spapr_htab::inside::save::reader::{DEFAULT_QUEUE_BYTES, THREAD_NAME};
 use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::source::MAX_CHUNK_BYTES;
 use spapr_htab::inside::save::{Progress, Saver};
+use spapr_htab::inside::sync::lock::lock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ const AHEAD: SaveOptions = SaveOptions { ahead: Some(DEFAULT_QUEUE_BYTES), ..Sav
 /// Threads are counted, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ALONE)
 }
 
 /// The kernel shows a thread for a moment after it was joined.

@@ -4,13 +4,14 @@
 
 use htab_harness::world::{World, segments};
 use libc::{c_int, c_ulong, c_void, iovec, size_t, ssize_t};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use spapr_htab::inside::sync::lock::lock;
+use std::sync::{Mutex, MutexGuard};
 
 /// Whose `vm_fd` is which world's.
 static WORLDS: Mutex<Vec<(c_int, usize)>> = Mutex::new(Vec::new());
 
 fn worlds() -> MutexGuard<'static, Vec<(c_int, usize)>> {
-    WORLDS.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&WORLDS)
 }
 
 /// A VM's file descriptor.

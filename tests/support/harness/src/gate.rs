@@ -6,6 +6,7 @@ use spapr_htab::inside::error::{Access, Errno, Error};
 use spapr_htab::inside::format::hpte::Order;
 use spapr_htab::inside::host::{Clock, Nanos};
 use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
+use spapr_htab::inside::sync::lock::lock;
 use spapr_htab::inside::table::Table;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -37,7 +38,7 @@ struct State {
 
 impl Gate {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn pass(&self, at: Where) {

@@ -7,19 +7,16 @@ use spapr_htab::inside::format::hpte::Order;
 use spapr_htab::inside::host::{Clock, Nanos};
 use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
 use spapr_htab::inside::host::{StreamReader, StreamWriter};
+use spapr_htab::inside::sync::lock::lock;
 use spapr_htab::inside::table::Table;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A VM and what its QEMU knows of its table.
 pub struct VmHost {
     pub vm: Arc<dyn Vm>,
     order: Mutex<Option<u32>>,
     open: Arc<AtomicU64>,
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl VmHost {
@@ -31,13 +28,13 @@ impl VmHost {
     /// Replaces the VM's table by an empty one, as a reset or a resize does.
     pub fn replace(&self, order: u32) -> Result<(), i32> {
         self.vm.allocate(order)?;
-        *held(&self.order) = Some(order);
+        *lock(&self.order) = Some(order);
         Ok(())
     }
 
     /// The guest has no table from now on, as far as its QEMU knows.
     pub fn forget(&self) {
-        *held(&self.order) = None;
+        *lock(&self.order) = None;
     }
 
     /// The library's file descriptors that are open.
@@ -71,7 +68,7 @@ impl Host for VmHost {
     }
 
     fn table(&self) -> Result<Table, Error> {
-        held(&self.order).map_or(Ok(Table::None), |order| {
+        lock(&self.order).map_or(Ok(Table::None), |order| {
             Order::new(order).map(Table::Kernel).ok_or(Error::Order { order })
         })
     }

@@ -11,9 +11,10 @@ use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
 use spapr_htab::inside::load::Loader;
 use spapr_htab::inside::save::Saver;
 use spapr_htab::inside::stats::LoadStats;
+use spapr_htab::inside::sync::lock::lock;
 use spapr_htab::inside::table::{SharedTable, Table};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A table in memory; clones are the same table.
 #[derive(Clone)]
@@ -126,7 +127,7 @@ impl MemoryHost {
     }
 
     pub fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Looks at the clock so far, if each took a nanosecond.

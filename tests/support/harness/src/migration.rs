@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One migration from VM to VM, section by section.
 
-use crate::guest::{Guest, Outcome};
+use crate::guest::{Fill, Guest, Numbers, Outcome};
 use crate::host::{Input, Output, VmHost};
 use htab_model::vm::{Vm, VmFactory};
 use spapr_htab::inside::host::Nanos;
@@ -49,6 +49,20 @@ impl Migration {
         })
     }
 
+    /// A save that was set up, of a table of this order with this in it; and the guest.
+    pub fn begin(
+        setting: &Setting<'_>,
+        order: u32,
+        fill: Fill,
+        seed: u64,
+    ) -> Result<(Migration, Guest), String> {
+        let mut migration = Migration::new(setting, order)?;
+        let mut guest = migration.guest(order)?;
+        guest.fill(fill, &mut Numbers(seed))?;
+        migration.setup()?;
+        Ok((migration, guest))
+    }
+
     /// The guest on the source.
     pub fn guest(&self, order: u32) -> Result<Guest, String> {
         Guest::new(&self.source.vm, order)
@@ -90,9 +104,24 @@ impl Migration {
         Ok(())
     }
 
+    /// Completes, and arrives.
+    pub fn finish(&mut self) -> Outcome {
+        self.complete()?;
+        self.arrive(usize::MAX)
+    }
+
+    pub fn cleanup(&self) -> Outcome {
+        self.saver.cleanup().map_err(|error| words(&error))
+    }
+
+    /// Takes up the table there is now.
+    pub fn resume(&self) -> Outcome {
+        self.saver.resume(&self.source).map_err(|error| words(&error))
+    }
+
     /// Cleans up, loads all bodies in pieces of `most` bytes and compares the tables and what both sides counted.
     pub fn arrive(&mut self, most: usize) -> Outcome {
-        self.saver.cleanup().map_err(|error| words(&error))?;
+        self.cleanup()?;
         for body in &self.bodies {
             let mut input = Input { bytes: body, most, then: None };
             self.loader.load(&self.destination, &mut input, 1).map_err(|error| words(&error))?;

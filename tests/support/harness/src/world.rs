@@ -14,9 +14,10 @@ use libc::c_int;
 use spapr_htab::inside::capi::types::{
     SPAPR_HTAB_TABLE_KERNEL, SPAPR_HTAB_TABLE_MEMORY, SPAPR_HTAB_TABLE_NONE, SpaprHtabTable,
 };
+use spapr_htab::inside::sync::lock::lock;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 /// Where the guest's table is.
 #[derive(Clone)]
@@ -59,19 +60,15 @@ impl Wire {
     /// All bytes that were put, or were there from the beginning.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        held(&self.0).bytes.clone()
+        lock(&self.0).bytes.clone()
     }
 
     /// Bytes that were not read yet.
     #[must_use]
     pub fn left(&self) -> usize {
-        let state = held(&self.0);
+        let state = lock(&self.0);
         state.bytes.len() - state.read
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the clock says, look by look.
@@ -124,12 +121,12 @@ impl World {
 
     /// The kernel answers each read with the next of these, then with nothing.
     pub fn answer(&self, answers: Vec<Vec<u8>>) {
-        *held(&self.answers) = Some(answers.into());
+        *lock(&self.answers) = Some(answers.into());
     }
 
     /// The clock says what this makes of the number of the look.
     pub fn set_clock(&self, script: ClockScript) {
-        *held(&self.clock) = Some(script);
+        *lock(&self.clock) = Some(script);
     }
 
     /// The kernel's side; a table in memory needs none.
@@ -139,7 +136,7 @@ impl World {
 
     #[must_use]
     pub fn place(&self) -> Place {
-        held(&self.place).clone()
+        lock(&self.place).clone()
     }
 
     /// Replaces the table by an empty one of this order, if there is one to be had.
@@ -147,7 +144,7 @@ impl World {
         if order > self.largest {
             return Err(libc::ENOMEM);
         }
-        *held(&self.place) = match self.kind {
+        *lock(&self.place) = match self.kind {
             Kind::Kernel => Place::Kernel(self.model().allocate(order)?),
             Kind::Memory => Place::Memory(Memory::new(order)),
         };
@@ -156,7 +153,7 @@ impl World {
 
     /// The guest becomes radix.
     pub fn forget(&self) {
-        *held(&self.place) = Place::None;
+        *lock(&self.place) = Place::None;
     }
 
     /// The table's slots; 0 without one.
@@ -197,25 +194,25 @@ impl World {
     /// The library's file descriptors that are open.
     #[must_use]
     pub fn open_fds(&self) -> usize {
-        held(&self.fds).len()
+        lock(&self.fds).len()
     }
 
     /// Whether this is one of them.
     #[must_use]
     pub fn has_fd(&self, fd: c_int) -> bool {
-        held(&self.fds).contains_key(&fd)
+        lock(&self.fds).contains_key(&fd)
     }
 
     /// When the `nth` call of that kind from now on is made (0: the next), this comes first.
     pub fn when(&self, call: Call, nth: u64, action: Action) {
-        held(&self.actions).push((call, self.plan.calls(call) + nth, action));
+        lock(&self.actions).push((call, self.plan.calls(call) + nth, action));
     }
 
     /// A call is made.
     fn called(&self, call: Call) -> Option<Fault> {
         let number = self.plan.calls(call);
         let action = {
-            let mut actions = held(&self.actions);
+            let mut actions = lock(&self.actions);
             let at = actions.iter().position(|(kind, nth, _)| (*kind, *nth) == (call, number));
             at.map(|at| actions.remove(at))
         };
@@ -252,7 +249,7 @@ impl World {
         }
         match self.model().open(flags, start) {
             Ok(opened) => {
-                held(&self.fds).insert(fd, opened);
+                lock(&self.fds).insert(fd, opened);
                 fd.into()
             }
             Err(errno) => {
@@ -272,7 +269,7 @@ impl World {
             Ok(short) => short.unwrap_or(usize::MAX).min(data.len()),
             Err(result) => return result,
         };
-        if let Some(answers) = held(&self.answers).as_mut() {
+        if let Some(answers) = lock(&self.answers).as_mut() {
             let answer = answers.pop_front().unwrap_or_default();
             if let Some(errno) = late {
                 return -i64::from(errno);
@@ -281,7 +278,7 @@ impl World {
             data[..fits].copy_from_slice(&answer[..fits]);
             return bytes(answer.len());
         }
-        let mut fds = held(&self.fds);
+        let mut fds = lock(&self.fds);
         let Some(fd) = fds.get_mut(&fd) else { return -i64::from(libc::EBADF) };
         // The next read of the model is this one: `fds` is locked.
         if let Some(errno) = late {
@@ -302,7 +299,7 @@ impl World {
             most.is_none() || left > 0
         });
         let whole: Vec<&[u8]> = whole.copied().collect();
-        let mut fds = held(&self.fds);
+        let mut fds = lock(&self.fds);
         let Some(fd) = fds.get_mut(&fd) else { return -i64::from(libc::EBADF) };
         let took = if whole.is_empty() { 0 } else { counted(fd.writev(&whole)) };
         // A part of a record is nothing to the kernel but a number.
@@ -311,7 +308,7 @@ impl World {
 
     /// `close(2)`: 0 or -errno. The descriptor is gone in any case, as Linux has it.
     pub fn close(&self, fd: c_int) -> i64 {
-        if held(&self.fds).remove(&fd).is_some() {
+        if lock(&self.fds).remove(&fd).is_some() {
             close_for_good(fd);
         }
         self.fault(Call::Close).err().unwrap_or(0)
@@ -319,7 +316,7 @@ impl World {
 
     fn now(&self) -> u64 {
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
-        held(&self.clock).as_mut().map_or(look * 1000, |script| script(look))
+        lock(&self.clock).as_mut().map_or(look * 1000, |script| script(look))
     }
 
     fn describe(&self, out: &mut SpaprHtabTable) -> c_int {

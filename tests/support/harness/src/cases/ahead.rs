@@ -2,7 +2,7 @@
 //! What only a thread that reads ahead does.
 
 use super::{Case, ORDER, check};
-use crate::guest::{Fill, Numbers, Outcome};
+use crate::guest::{Fill, Outcome};
 use crate::migration::{Migration, Setting};
 use crate::threads::{readers, wait_for};
 use spapr_htab::inside::save::Progress;
@@ -26,20 +26,14 @@ fn ready(migration: &Migration) -> usize {
 }
 
 fn early(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    migration.guest(ORDER)?.fill(Fill::Sparse, &mut Numbers(50))?;
-    migration.setup()?;
+    let (mut migration, _) = Migration::begin(setting, ORDER, Fill::Sparse, 50)?;
     until(&migration, Activity::Parked)?;
     check!(ready(&migration) > 20 * 16, "the table is read before anyone asks");
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn final_sweep(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    guest.fill(Fill::Linux, &mut Numbers(51))?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, ORDER, Fill::Linux, 51)?;
     while migration.pass()? == Progress::More {}
     until(&migration, Activity::Parked)?;
     guest.enter(5, 1)?;
@@ -47,15 +41,12 @@ fn final_sweep(setting: &Setting<'_>) -> Outcome {
     migration.saver.vm_state(false);
     until(&migration, Activity::Parked)?;
     check!((ready(&migration), migration.pending()?) == (24, 24), "the change is read");
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn queue(setting: &Setting<'_>) -> Outcome {
     // 1 MiB of entries, and a queue for an eighth of that.
-    let mut migration = Migration::new(setting, 20)?;
-    migration.guest(20)?.fill(Fill::Dense, &mut Numbers(52))?;
-    migration.setup()?;
+    let (mut migration, _) = Migration::begin(setting, 20, Fill::Dense, 52)?;
     until(&migration, Activity::Full)?;
     let limit = setting.options.ahead.unwrap_or_default();
     check!(ready(&migration) <= limit, "{} bytes of {limit}", ready(&migration));
@@ -73,7 +64,7 @@ fn no_thread(setting: &Setting<'_>) -> Outcome {
         // It gives itself its name, when it comes to run.
         wait_for(|| readers() == Ok(before + 1))?;
         migration.iterate(Some(0))?;
-        migration.saver.cleanup().map_err(|error| error.to_string())?;
+        migration.cleanup()?;
         // The kernel shows a thread for a moment after it was joined.
         wait_for(|| readers() == Ok(before)).map_err(|why| format!("a thread is left: {why}"))?;
     }

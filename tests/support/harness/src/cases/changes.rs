@@ -45,8 +45,7 @@ fn between(setting: &Setting<'_>) -> Outcome {
             migration.pass()?;
             churn(&mut guest, &mut numbers, 300 >> pass)?;
         }
-        migration.complete()?;
-        migration.arrive(usize::MAX).map_err(|why| format!("{fill:?}: {why}"))?;
+        migration.finish().map_err(|why| format!("{fill:?}: {why}"))?;
     }
     Ok(())
 }
@@ -70,15 +69,11 @@ fn during(setting: &Setting<'_>) -> Outcome {
         migration.iterate_into(&mut out, None)?;
     }
     failed?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn beside(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, 20)?;
-    let mut guest = migration.guest(20)?;
-    guest.fill(Fill::Linux, &mut Numbers(22))?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, 20, Fill::Linux, 22)?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let vcpu = scope.spawn(|| -> Outcome {
@@ -94,8 +89,7 @@ fn beside(setting: &Setting<'_>) -> Outcome {
         stop.store(true, Ordering::Relaxed);
         vcpu.join().map_err(|_| "the guest's thread panicked".to_owned())?
     })?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 /// A sweep stops in the middle because its buffer is full, with nothing changed from there on; then a slot changes behind
@@ -119,8 +113,7 @@ fn lost_entry(setting: &Setting<'_>) -> Outcome {
         let is_in_the_middle = migration.saver.queue().pass() == 2;
         stopped_in_the_middle += u32::from(reported == changes && is_in_the_middle);
         guest.enter(5, 1234)?;
-        migration.complete()?;
-        migration.arrive(usize::MAX).map_err(|why| format!("{changes} changes: {why}"))?;
+        migration.finish().map_err(|why| format!("{changes} changes: {why}"))?;
     }
     check!(stopped_in_the_middle > 0, "no number of changes filled the buffer exactly");
     Ok(())
@@ -163,20 +156,14 @@ fn lost_entry_small_reads(setting: &Setting<'_>) -> Outcome {
 }
 
 fn after_complete(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, ORDER, Fill::Empty, 0)?;
     migration.complete()?;
     guest.enter(77, 7)?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn reported_stop(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    guest.fill(Fill::Linux, &mut Numbers(25))?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, ORDER, Fill::Linux, 25)?;
     migration.pass()?;
     let nothing = vec![0; 12];
     for round in 0..2 {
@@ -195,8 +182,7 @@ fn reported_stop(setting: &Setting<'_>) -> Outcome {
         migration.saver.vm_state(true);
     }
     migration.saver.vm_state(false);
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn any_position(setting: &Setting<'_>) -> Outcome {
@@ -212,8 +198,7 @@ fn any_position(setting: &Setting<'_>) -> Outcome {
             migration.iterate_into(&mut out, Some(if reads % 2 == 0 { 1 << 40 } else { 0 }))?;
             churn(&mut guest, &mut numbers, 300)?;
         }
-        migration.complete()?;
-        migration.arrive(usize::MAX).map_err(|why| format!("after {reads} reads: {why}"))?;
+        migration.finish().map_err(|why| format!("after {reads} reads: {why}"))?;
     }
     Ok(())
 }
@@ -230,15 +215,11 @@ fn back_and_forth(setting: &Setting<'_>) -> Outcome {
     guest.enter(4, 3)?;
     migration.pass()?;
     guest.remove(4)?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn pending(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, 20)?;
-    let mut guest = migration.guest(20)?;
-    guest.fill(Fill::Linux, &mut Numbers(24))?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, 20, Fill::Linux, 24)?;
     let before = migration.pending()?;
     let mut out = Output { limited: true, ..Output::default() };
     migration.iterate_into(&mut out, None)?;
@@ -252,6 +233,5 @@ fn pending(setting: &Setting<'_>) -> Outcome {
         check!(left <= changes * 24, "{left} bytes pending after a sweep that found {changes} changes");
         check!(changes == 0 || left > 0, "as much is expected as the last sweep found");
     }
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }

@@ -72,9 +72,7 @@ fn outside(setting: &Setting<'_>) -> Outcome {
 }
 
 fn not_lost(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, ORDER, Fill::Empty, 0)?;
     migration.pass()?;
     migration.pass()?;
     // What was seen to be lost: a change at the slot looked up, and one in the run of invalid slots behind it.
@@ -100,30 +98,22 @@ fn invalidation_not_lost(setting: &Setting<'_>) -> Outcome {
     // And a change after the lookup has the last word.
     guest.enter(3000, 9)?;
     migration.pass()?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn first_pass(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    guest.fill(Fill::Linux, &mut Numbers(41))?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, ORDER, Fill::Linux, 41)?;
     let mut numbers = Numbers(42);
     for _ in 0..50 {
         migration.iterate(Some(0))?;
         guest.change(&mut numbers)?;
         look(&migration, numbers.below(guest.slots - 8), 8)?;
     }
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn many(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    let mut guest = migration.guest(ORDER)?;
-    guest.fill(Fill::Dense, &mut Numbers(43))?;
-    migration.setup()?;
+    let (mut migration, mut guest) = Migration::begin(setting, ORDER, Fill::Dense, 43)?;
     migration.pass()?;
     check!(migration.pass()? == Progress::Clean, "at rest");
     // More than is kept for the stream: 8 times the table, 2 MiB.
@@ -133,8 +123,7 @@ fn many(setting: &Setting<'_>) -> Outcome {
     }
     guest.remove(9)?;
     look(&migration, 9, 1)?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn write(setting: &Setting<'_>) -> Outcome {
@@ -152,6 +141,5 @@ fn write(setting: &Setting<'_>) -> Outcome {
     let why = put(1 << 32, v, r).err().unwrap_or_default();
     check!(why.contains("outside the table"), "{why:?}");
     check!(look(&migration, 50, 2)? == [(v, r), (0, 0)], "written, and removed again");
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }

@@ -24,14 +24,11 @@ fn replace(migration: &Migration, order: u32) -> Outcome {
     migration.saver.quiesce();
     migration.source.replace(order).map_err(|errno| format!("allocating: errno {errno}"))?;
     migration.guest(order)?.fill(Fill::Sparse, &mut Numbers(u64::from(order)))?;
-    migration.saver.resume(&migration.source).map_err(|error| error.to_string())
+    migration.resume()
 }
 
 fn started(setting: &Setting<'_>) -> Result<Migration, String> {
-    let mut migration = Migration::new(setting, ORDER)?;
-    migration.guest(ORDER)?.fill(Fill::Linux, &mut Numbers(30))?;
-    migration.setup()?;
-    Ok(migration)
+    Migration::begin(setting, ORDER, Fill::Linux, 30).map(|(migration, _)| migration)
 }
 
 fn resize(setting: &Setting<'_>) -> Outcome {
@@ -45,8 +42,7 @@ fn resize(setting: &Setting<'_>) -> Outcome {
         check!(migration.bodies.last() == Some(&vec![0, 0, 0, size]), "a body of its own");
         migration.pass()?;
     }
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn resize_mid_pass(setting: &Setting<'_>) -> Outcome {
@@ -57,8 +53,7 @@ fn resize_mid_pass(setting: &Setting<'_>) -> Outcome {
     migration.iterate(Some(0))?;
     replace(&migration, ORDER)?;
     migration.pass()?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn reset(setting: &Setting<'_>) -> Outcome {
@@ -66,16 +61,14 @@ fn reset(setting: &Setting<'_>) -> Outcome {
     migration.pass()?;
     replace(&migration, ORDER)?;
     while migration.pass()? == Progress::More {}
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn reset_before_stop(setting: &Setting<'_>) -> Outcome {
     let mut migration = started(setting)?;
     migration.pass()?;
     replace(&migration, ORDER)?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn resize_before_stop(setting: &Setting<'_>) -> Outcome {
@@ -87,8 +80,7 @@ fn resize_before_stop(setting: &Setting<'_>) -> Outcome {
         check!(why.contains("migrate again"), "{why:?}");
     }
     migration.setup()?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn gone_and_back(setting: &Setting<'_>) -> Outcome {
@@ -96,13 +88,12 @@ fn gone_and_back(setting: &Setting<'_>) -> Outcome {
     migration.pass()?;
     migration.saver.quiesce();
     migration.source.forget();
-    migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+    migration.resume()?;
     check!(migration.pass()? == Progress::Clean, "nothing to send without a table");
     check!(migration.bodies.last() == Some(&vec![0xff; 4]), "the destination hears of it");
     replace(&migration, 20)?;
     migration.pass()?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn quiesced(setting: &Setting<'_>) -> Outcome {
@@ -114,17 +105,16 @@ fn quiesced(setting: &Setting<'_>) -> Outcome {
     check!(migration.bodies.last() == Some(&vec![0; 12]), "an empty body");
     let why = read_hptes(&migration.source, &migration.saver, Slot(0), 1).err();
     check!(why.is_some_and(|why| why.to_string().contains("being replaced")), "a lookup is refused");
-    migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
-    migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+    migration.resume()?;
+    migration.resume()?;
     migration.pass()?;
     migration.saver.quiesce();
     let why = migration.complete().err().unwrap_or_default();
     check!(why.contains("being replaced"), "{why:?}");
-    migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+    migration.resume()?;
     check!(migration.complete().err() == Some(why), "what fails stays failed");
     migration.setup()?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn begun_while_quiesced(setting: &Setting<'_>) -> Outcome {
@@ -133,14 +123,13 @@ fn begun_while_quiesced(setting: &Setting<'_>) -> Outcome {
     migration.setup()?;
     check!(migration.bodies == [vec![0xff; 4]], "there is no table for now");
     check!(migration.source.open_fds() == 0, "the table is not touched");
-    migration.saver.cleanup().map_err(|error| error.to_string())?;
+    migration.cleanup()?;
     migration.setup()?;
     migration.source.replace(19).map_err(|errno| format!("allocating: errno {errno}"))?;
     migration.guest(19)?.fill(Fill::Sparse, &mut Numbers(31))?;
-    migration.saver.resume(&migration.source).map_err(|error| error.to_string())?;
+    migration.resume()?;
     migration.pass()?;
     check!(migration.bodies.last() == Some(&vec![0, 0, 0, 19]), "its size, once there is one");
     migration.pass()?;
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }

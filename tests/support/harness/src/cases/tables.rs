@@ -89,7 +89,7 @@ fn no_table(setting: &Setting<'_>) -> Outcome {
     check!(migration.pass()? == Progress::Clean, "iterate without a table is done");
     migration.complete()?;
     check!(migration.bodies == vec![vec![0xff; 4]; 3], "each body says that there is no table");
-    migration.saver.cleanup().map_err(|error| error.to_string())?;
+    migration.cleanup()?;
     Ok(())
 }
 
@@ -101,8 +101,7 @@ fn radix(setting: &Setting<'_>) -> Outcome {
     migration.setup()?;
     migration.pass()?;
     check!(migration.pass()? == Progress::Clean, "a radix guest's fd reads nothing");
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }
 
 fn several_saves(setting: &Setting<'_>) -> Outcome {
@@ -114,20 +113,17 @@ fn several_saves(setting: &Setting<'_>) -> Outcome {
         // Cancelled in the middle, with an fd open; the next setup begins anew.
         migration.setup()?;
         migration.iterate(Some(0))?;
-        migration.saver.cleanup().map_err(|error| error.to_string())?;
+        migration.cleanup()?;
         guest.fill(Fill::Sparse, &mut numbers)?;
         migration.setup()?;
         migration.pass()?;
-        migration.complete()?;
-        migration.arrive(usize::MAX)?;
+        migration.finish()?;
     }
     Ok(())
 }
 
 fn complete_twice(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, ORDER)?;
-    migration.guest(ORDER)?.fill(Fill::Random, &mut Numbers(5))?;
-    migration.setup()?;
+    let (mut migration, _) = Migration::begin(setting, ORDER, Fill::Random, 5)?;
     migration.complete()?;
     migration.complete()?;
     check!(migration.bodies[2] == [0; 12], "the second body is empty: {:?}", migration.bodies[2]);
@@ -135,9 +131,7 @@ fn complete_twice(setting: &Setting<'_>) -> Outcome {
 }
 
 fn complete_alone(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, 20)?;
-    migration.guest(20)?.fill(Fill::Linux, &mut Numbers(6))?;
-    migration.setup()?;
+    let (mut migration, _) = Migration::begin(setting, 20, Fill::Linux, 6)?;
     check!(migration.pending()? > 0, "nothing was sent yet");
     migration.complete()?;
     let stats = migration.saver.stats();
@@ -180,9 +174,7 @@ fn private_bit(setting: &Setting<'_>) -> Outcome {
 }
 
 fn few_puts(setting: &Setting<'_>) -> Outcome {
-    let mut migration = Migration::new(setting, 20)?;
-    migration.guest(20)?.fill(Fill::Dense, &mut Numbers(11))?;
-    migration.setup()?;
+    let (mut migration, _) = Migration::begin(setting, 20, Fill::Dense, 11)?;
     let mut out = Output::default();
     migration.iterate_into(&mut out, None)?;
     // 1 MiB of entries in chunks of 128 KiB, a body header and an end.
@@ -190,6 +182,5 @@ fn few_puts(setting: &Setting<'_>) -> Outcome {
     let records = records::of_body(&migration.bodies[1])?;
     let longest = records.iter().map(|record| record.valid.len()).max();
     check!(longest <= Some(8192), "a record of {longest:?} valid entries");
-    migration.complete()?;
-    migration.arrive(usize::MAX)
+    migration.finish()
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The callbacks of [`World`].
 
-use super::{Wire, WireState, World, bytes, held};
+use super::{Wire, WireState, World, bytes};
 use crate::plan::{Call, Fault, as_program};
 use libc::{c_char, c_int, c_void, iovec};
 use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabTable};
+use spapr_htab::inside::sync::lock::lock;
 use std::ffi::CStr;
 use std::sync::MutexGuard;
 
@@ -59,7 +60,7 @@ unsafe fn world<'a>(opaque: *mut c_void) -> &'a World {
 
 unsafe fn wire<'a>(stream: *mut c_void) -> Option<MutexGuard<'a, WireState>> {
     // SAFETY: the streams given to the library are wires, or NULL.
-    unsafe { stream.cast::<Wire>().as_ref() }.map(|wire| held(&wire.0))
+    unsafe { stream.cast::<Wire>().as_ref() }.map(|wire| lock(&wire.0))
 }
 
 unsafe extern "C" fn put(opaque: *mut c_void, stream: *mut c_void, data: *const u8, len: usize) -> c_int {
