@@ -3,18 +3,17 @@
 
 use htab_harness::guest::Numbers;
 use htab_harness::host::{Input, Output};
-use htab_harness::memory::{MemoryHost, arrive, same};
+use htab_harness::memory::{MemoryHost, MemorySave, same};
 use htab_harness::records;
 use htab_harness::sweeper::Sweeper;
 use htab_model::record::parse_stream;
 use proptest::prelude::*;
 use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
-use spapr_htab::inside::host::Nanos;
 use spapr_htab::inside::load::Loader;
 use spapr_htab::inside::lookup::{read_hptes, write_hpte};
+use spapr_htab::inside::save::Progress;
 use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::source::{MemoryOptions, MemorySource};
-use spapr_htab::inside::save::{Progress, Saver};
 use spapr_htab::inside::table::Table;
 use std::sync::atomic::Ordering;
 
@@ -36,28 +35,14 @@ fn filled(order: u32, seed: u64) -> MemoryHost {
     host
 }
 
-fn setup(host: &MemoryHost, saver: &Saver, options: SaveOptions) -> Vec<Vec<u8>> {
-    let mut out = Output::default();
-    saver.setup(host, &mut out, options).expect("setup");
-    vec![out.bytes]
-}
-
-fn iterate(host: &MemoryHost, saver: &Saver, bodies: &mut Vec<Vec<u8>>, max: Option<u64>) -> Progress {
-    let mut out = Output::default();
-    let progress = saver.iterate(host, &mut out, max.map(Nanos)).expect("iterate");
-    bodies.push(out.bytes);
-    progress
-}
-
 #[test]
 fn tables_of_several_orders_arrive() {
     for (order, options) in [(18, PLAIN), (18, COMPARE), (20, PLAIN), (24, PLAIN), (25, COMPARE)] {
         let host = filled(order, 1);
-        let saver = Saver::default();
-        let mut bodies = setup(&host, &saver, options);
-        assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::More);
-        assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::Clean);
-        arrive(&host, &saver, bodies).expect("it arrives");
+        let mut save = MemorySave::begin(&host, options);
+        assert_eq!(save.iterate(None), Progress::More);
+        assert_eq!(save.iterate(None), Progress::Clean);
+        save.arrive().expect("it arrives");
     }
 }
 
@@ -65,10 +50,9 @@ fn tables_of_several_orders_arrive() {
 fn the_first_pass_sends_valid_entries_only_and_the_dirty_bit_of_none() {
     let host = filled(18, 2);
     store(&host, 77, 0x1000, 5);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, PLAIN);
-    iterate(&host, &saver, &mut bodies, None);
-    let records = records::of_body(&bodies[1]).expect("a body of records");
+    let mut save = MemorySave::begin(&host, PLAIN);
+    save.iterate(None);
+    let records = records::of_body(&save.bodies[1]).expect("a body of records");
     assert!(records.iter().all(|record| record.n_invalid == 0));
     assert!(records.iter().flat_map(|record| &record.valid).all(|(v, _)| v & V_DIRTY == 0));
     same(&host.dump(), &records::replay(&records)).expect("all of it");
@@ -80,15 +64,14 @@ fn the_first_pass_sends_valid_entries_only_and_the_dirty_bit_of_none() {
 #[test]
 fn later_passes_send_what_is_marked() {
     let host = filled(18, 3);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, PLAIN);
-    iterate(&host, &saver, &mut bodies, None);
+    let mut save = MemorySave::begin(&host, PLAIN);
+    save.iterate(None);
     store(&host, 5, 0x5000 | V_VALID, 1);
     store(&host, 6, 0x6000, 1);
     store(&host, 7, 0x7000, 1);
     host.memory().as_ref().expect("a table").touch(200, 0x180);
-    iterate(&host, &saver, &mut bodies, None);
-    let records = records::of_body(&bodies[2]).expect("a body of records");
+    save.iterate(None);
+    let records = records::of_body(&save.bodies[2]).expect("a body of records");
     let shapes: Vec<_> = records.iter().map(htab_model::record::Record::shape).collect();
     assert_eq!(shapes, [(5, 1, 2)], "one record, and nothing of a touched slot without a mark");
 }
@@ -96,37 +79,34 @@ fn later_passes_send_what_is_marked() {
 #[test]
 fn comparing_finds_what_carries_no_mark() {
     let host = filled(18, 4);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, COMPARE);
-    iterate(&host, &saver, &mut bodies, None);
+    let mut save = MemorySave::begin(&host, COMPARE);
+    save.iterate(None);
     let (touched, _, r) = host.dump()[10];
     host.memory().as_ref().expect("a table").touch(touched, !r);
-    assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::More);
-    let records = records::of_body(&bodies[2]).expect("a body of records");
+    assert_eq!(save.iterate(None), Progress::More);
+    let records = records::of_body(&save.bodies[2]).expect("a body of records");
     assert_eq!(records.len(), 1);
     assert_eq!(u64::from(records[0].index), touched);
-    assert_eq!(iterate(&host, &saver, &mut bodies, None), Progress::Clean);
-    arrive(&host, &saver, bodies).expect("it arrives");
+    assert_eq!(save.iterate(None), Progress::Clean);
+    save.arrive().expect("it arrives");
 
     // The same without comparing is the loss that this option is for.
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, PLAIN);
-    iterate(&host, &saver, &mut bodies, None);
+    let mut save = MemorySave::begin(&host, PLAIN);
+    save.iterate(None);
     host.memory().as_ref().expect("a table").flip(touched, 0x180);
-    assert!(arrive(&host, &saver, bodies).is_err());
+    assert!(save.arrive().is_err());
 }
 
 #[test]
 fn the_bound_on_time_holds_for_empty_and_clean_tables() {
     let host = MemoryHost::new(26);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, PLAIN);
+    let mut save = MemorySave::begin(&host, PLAIN);
     host.tick.store(1, Ordering::Relaxed);
     let mut calls = 0;
     let mut progress = Progress::More;
     while progress == Progress::More {
         let before = host.clock_now();
-        progress = iterate(&host, &saver, &mut bodies, Some(16));
+        progress = save.iterate(Some(16));
         // Each look at the clock takes a nanosecond; a few more are for the statistics.
         let took = host.clock_now() - before;
         assert!(took <= 16 + 4, "call {calls} took {took} of 16 ns");
@@ -161,29 +141,27 @@ fn tiny_and_odd_buffers_read_the_same_table() {
 #[test]
 fn a_replaced_table_is_sent_in_full_with_its_invalid_slots() {
     let host = filled(18, 7);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, PLAIN);
-    iterate(&host, &saver, &mut bodies, None);
-    saver.quiesce();
+    let mut save = MemorySave::begin(&host, PLAIN);
+    save.iterate(None);
+    save.saver.quiesce();
     // A reset clears the table in place; nothing in it is marked.
     *host.memory() = Some(htab_harness::memory::Memory::new(18));
     store(&host, 3, 0x3000 | V_VALID, 3);
-    saver.resume(&host).expect("resume");
+    save.saver.resume(&host).expect("resume");
     // The stop comes before the new size could be sent; it is the old one, so records will do.
-    arrive(&host, &saver, bodies).expect("it arrives");
+    save.arrive().expect("it arrives");
 }
 
 #[test]
 fn lookups_and_writes_reach_the_table_and_the_stream() {
     let host = filled(18, 8);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, PLAIN);
-    iterate(&host, &saver, &mut bodies, None);
+    let mut save = MemorySave::begin(&host, PLAIN);
+    save.iterate(None);
     let entry = Hpte { v: 0x1234_0000 | V_VALID, r: 7 };
-    write_hpte(&host, &saver, Slot(9), entry).expect("a write");
-    let bytes = read_hptes(&host, &saver, Slot(9), 1).expect("a lookup");
+    write_hpte(&host, &save.saver, Slot(9), entry).expect("a write");
+    let bytes = read_hptes(&host, &save.saver, Slot(9), 1).expect("a lookup");
     assert_eq!(bytes, entry.to_be_bytes());
-    arrive(&host, &saver, bodies).expect("it arrives");
+    save.arrive().expect("it arrives");
 }
 
 #[test]
@@ -207,14 +185,13 @@ fn entries_are_stored_whole_and_invalid_slots_cleared() {
 fn a_change_behind_a_sweep_that_ran_out_of_time_is_not_lost() {
     for options in [PLAIN, COMPARE] {
         let host = MemoryHost::new(18);
-        let saver = Saver::default();
-        let mut bodies = setup(&host, &saver, options);
-        iterate(&host, &saver, &mut bodies, None);
+        let mut save = MemorySave::begin(&host, options);
+        save.iterate(None);
         // In the middle of a pass that found nothing so far; then the VM changes a slot behind it, and stops.
-        iterate(&host, &saver, &mut bodies, Some(0));
-        assert_eq!(saver.queue().pass(), 2);
+        save.iterate(Some(0));
+        assert_eq!(save.saver.queue().pass(), 2);
         store(&host, 5, 0x5000 | V_VALID, 1);
-        arrive(&host, &saver, bodies).expect("it arrives");
+        save.arrive().expect("it arrives");
     }
 }
 
@@ -248,8 +225,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
     let host = MemoryHost::new(18);
     host.tick.store(1, Ordering::Relaxed);
-    let saver = Saver::default();
-    let mut bodies = setup(&host, &saver, options);
+    let mut save = MemorySave::begin(&host, options);
     let table = |host: &MemoryHost| host.memory().as_ref().expect("a table").clone();
     let mut unsent = false;
     for event in events {
@@ -259,32 +235,30 @@ fn run(events: &[Event], options: SaveOptions) -> Result<(), String> {
             Event::Touch(slot) if options.compare => table(&host).touch(slot, 0x180),
             Event::Touch(_) => {}
             Event::Iterate(max, limited) => {
-                let mut out = Output { limited, ..Output::default() };
-                saver.iterate(&host, &mut out, Some(Nanos(max))).map_err(|error| error.to_string())?;
-                bodies.push(out.bytes);
+                save.iterate_into(Output { limited, ..Output::default() }, Some(max));
                 unsent = false;
             }
             Event::Write(slot, r) => {
                 let entry = Hpte { v: 0x7000 | V_VALID, r };
-                write_hpte(&host, &saver, Slot(slot), entry).map_err(|error| error.to_string())?;
+                write_hpte(&host, &save.saver, Slot(slot), entry).map_err(|error| error.to_string())?;
             }
             Event::Reset(order) => {
-                saver.quiesce();
+                save.saver.quiesce();
                 *host.memory() = Some(htab_harness::memory::Memory::new(order));
-                saver.resume(&host).map_err(|error| error.to_string())?;
+                save.saver.resume(&host).map_err(|error| error.to_string())?;
                 unsent = true;
             }
             Event::Retry => {
-                saver.cleanup().map_err(|error| error.to_string())?;
-                bodies = setup(&host, &saver, options);
+                save.saver.cleanup().map_err(|error| error.to_string())?;
+                save.setup(options);
                 unsent = false;
             }
         }
     }
     if unsent {
-        iterate(&host, &saver, &mut bodies, None);
+        save.iterate(None);
     }
-    arrive(&host, &saver, bodies).map(|_| ())
+    save.arrive().map(|_| ())
 }
 
 proptest! {

@@ -5,10 +5,8 @@
 //! Rounds: 3000, or as many as SPAPR_HTAB_STRESS_ROUNDS says.
 
 use htab_harness::guest::Numbers;
-use htab_harness::host::Output;
-use htab_harness::memory::{Memory, MemoryHost, arrive};
+use htab_harness::memory::{Memory, MemoryHost, MemorySave};
 use spapr_htab::inside::format::hpte::{V_DIRTY, V_VALID};
-use spapr_htab::inside::save::Saver;
 use spapr_htab::inside::save::session::SaveOptions;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -57,10 +55,7 @@ fn rounds(options: SaveOptions, touches: bool) {
     let table = host.memory().as_ref().expect("a table").clone();
     let mut sweeps = 0;
     for round in 0..rounds {
-        let saver = Saver::default();
-        let mut out = Output::default();
-        saver.setup(&host, &mut out, options).expect("setup");
-        let mut bodies = vec![out.bytes];
+        let mut save = MemorySave::begin(&host, options);
         let running = AtomicU64::new(VCPUS);
         std::thread::scope(|scope| {
             for number in 0..VCPUS {
@@ -73,13 +68,11 @@ fn rounds(options: SaveOptions, touches: bool) {
                 });
             }
             while running.load(Ordering::Relaxed) > 0 {
-                let mut out = Output::default();
-                saver.iterate(&host, &mut out, None).expect("iterate");
-                bodies.push(out.bytes);
+                save.iterate(None);
                 sweeps += 1;
             }
         });
-        if let Err(why) = arrive(&host, &saver, bodies) {
+        if let Err(why) = save.arrive() {
             panic!("round {round}: {why}");
         }
     }

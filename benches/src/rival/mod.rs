@@ -41,11 +41,6 @@ fn get_exactly(stream: &mut dyn StreamReader, mut bytes: &mut [u8]) -> Result<()
     Ok(())
 }
 
-/// The body that says how large the table is.
-pub fn announce(stream: &mut dyn StreamWriter, order: u32) -> Result<(), Errno> {
-    stream.put(&order.to_be_bytes())
-}
-
 /// Puts a body of records around what `records` puts.
 fn body<T>(
     stream: &mut dyn StreamWriter,

@@ -9,7 +9,8 @@ use spapr_htab::inside::format::hpte::{Order, V_DIRTY, V_VALID};
 use spapr_htab::inside::host::{Clock, Nanos};
 use spapr_htab::inside::host::{Host, HptFd, OpenOptions};
 use spapr_htab::inside::load::Loader;
-use spapr_htab::inside::save::Saver;
+use spapr_htab::inside::save::session::SaveOptions;
+use spapr_htab::inside::save::{Progress, Saver};
 use spapr_htab::inside::stats::LoadStats;
 use spapr_htab::inside::sync::lock::lock;
 use spapr_htab::inside::table::{SharedTable, Table};
@@ -171,26 +172,69 @@ impl Host for MemoryHost {
     }
 }
 
-/// Completes, cleans up, loads the bodies into a fresh host and compares.
-pub fn arrive(host: &MemoryHost, saver: &Saver, mut bodies: Vec<Vec<u8>>) -> Result<LoadStats, String> {
-    let mut out = Output::default();
-    saver.complete(host, &mut out).map_err(|error| error.to_string())?;
-    bodies.push(out.bytes);
-    saver.cleanup().map_err(|error| error.to_string())?;
-    let destination = MemoryHost::default();
-    let mut loader = Loader::default();
-    for body in &bodies {
-        loader.load(&destination, &mut Input::new(body), 1).map_err(|error| error.to_string())?;
-    }
-    same(&host.dump(), &destination.dump())?;
-    if loader.stats().crc.value() != saver.stats().crc.value() {
-        return Err("the CRCs of both sides differ".to_owned());
-    }
-    Ok(loader.stats().clone())
+/// A save of a table in memory, body by body.
+pub struct MemorySave<'a> {
+    host: &'a MemoryHost,
+    pub saver: Saver,
+    pub bodies: Vec<Vec<u8>>,
 }
 
-/// # Errors
-/// The first difference, in words.
+impl<'a> MemorySave<'a> {
+    /// # Panics
+    /// The setup fails.
+    #[must_use]
+    pub fn begin(host: &'a MemoryHost, options: SaveOptions) -> MemorySave<'a> {
+        let mut save = MemorySave { host, saver: Saver::default(), bodies: Vec::new() };
+        save.setup(options);
+        save
+    }
+
+    /// Begins anew with the same saver.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn setup(&mut self, options: SaveOptions) {
+        let mut out = Output::default();
+        self.saver.setup(self.host, &mut out, options).expect("setup");
+        self.bodies = vec![out.bytes];
+    }
+
+    /// # Panics
+    /// It fails.
+    pub fn iterate(&mut self, max: Option<u64>) -> Progress {
+        self.iterate_into(Output::default(), max)
+    }
+
+    /// As `iterate`, with a stream of the caller's.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn iterate_into(&mut self, mut out: Output<'_>, max: Option<u64>) -> Progress {
+        let progress = self.saver.iterate(self.host, &mut out, max.map(Nanos)).expect("iterate");
+        self.bodies.push(out.bytes);
+        progress
+    }
+
+    /// Completes, cleans up, loads the bodies into a fresh host and compares.
+    pub fn arrive(mut self) -> Result<LoadStats, String> {
+        let mut out = Output::default();
+        self.saver.complete(self.host, &mut out).map_err(|error| error.to_string())?;
+        self.bodies.push(out.bytes);
+        self.saver.cleanup().map_err(|error| error.to_string())?;
+        let destination = MemoryHost::default();
+        let mut loader = Loader::default();
+        for body in &self.bodies {
+            loader.load(&destination, &mut Input::new(body), 1).map_err(|error| error.to_string())?;
+        }
+        same(&self.host.dump(), &destination.dump())?;
+        if loader.stats().crc.value() != self.saver.stats().crc.value() {
+            return Err("the CRCs of both sides differ".to_owned());
+        }
+        Ok(loader.stats().clone())
+    }
+}
+
+/// Returns the first difference in words.
 pub fn same(was: &[(u64, u64, u64)], is: &[(u64, u64, u64)]) -> Outcome {
     match was.iter().zip(is).find(|(was, is)| was != is) {
         Some((was, is)) => Err(format!("{was:x?} arrived as {is:x?}")),
