@@ -47,7 +47,7 @@ impl KernelSource {
             let record = record.map_err(|wrong| Error::KernelRecord { wrong, slot: at.slot })?;
             tally.count(record.header);
             end = record.header.end();
-            let _ = record.into_stream();
+            record.into_stream();
         }
         Ok((tally, end))
     }
