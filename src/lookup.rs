@@ -137,9 +137,9 @@ fn keep_records(
     for record in KernelRecords::new(records, order, at, true) {
         let record = record.map_err(|wrong| Error::KernelRecord { wrong, slot: Slot(at) })?;
         let header = record.header;
-        let record = record.into_stream();
-        session.keep(header, record);
-        copy(entries, first.0, header, &record[HEADER_BYTES..]);
+        let reported = record.into_stream();
+        session.keep(header, reported);
+        copy(entries, first.0, header, reported);
         end = header.end();
     }
     if end == at { Err(Error::FirstPassShort { end: Slot(at), order }) } else { Ok(end) }

@@ -196,5 +196,5 @@ def seven_invalid(result):
 
 def of_a_group(result):
     """Records of 8 slots in first passes as KVM-HV reports them, over all rounds."""
-    rounds = [one["as_the_kernel_tells"] for all_rounds in result["workloads"].values() for one in all_rounds]
+    rounds = [one["as_the_kernel_reports"] for all_rounds in result["workloads"].values() for one in all_rounds]
     return f"{100 * sum(one['of_a_group'] for one in rounds) / sum(one['records'] for one in rounds):.0f} %"

@@ -88,7 +88,7 @@ def tables_at_rest(result):
 
 def changes(result):
     def rate(by):
-        return lambda one: one["watched"]["told"] / one["watched"][by] if one["watched"][by] else 0
+        return lambda one: one["watched"]["sent"] / one["watched"][by] if one["watched"][by] else 0
 
     return by_workload(
         result,
@@ -170,7 +170,7 @@ def coding(result):
         result,
         {
             "first pass: as sent": each(sent("first_pass")),
-            "as KVM-HV reports it": each(lambda one: one["as_the_kernel_tells"]["bytes"]),
+            "as KVM-HV reports it": each(lambda one: one["as_the_kernel_reports"]["bytes"]),
             "indexed": each(indexed("first_pass")),
             "later passes: as sent": each(sent("later_passes")),
             "indexed ": each(indexed("later_passes")),

@@ -3,7 +3,7 @@
 //!
 //! The table is a double of two slots, a counter each: a change adds to it, a read takes what it is.
 
-use crate::format::record::Tally;
+use crate::format::record::{RecordHeader, Tally};
 use crate::host::Nanos;
 use crate::save::queue::{Aim, Next, Queue, ReadPause, Records, SharedQueue};
 use crate::save::run_state::RunState;
@@ -23,12 +23,18 @@ struct Table {
     inside: AtomicBool,
 }
 
+/// What a read of a slot reports: the slot and its value.
+fn record(slot: usize, value: usize) -> RecordHeader {
+    let (index, value) = (u32::try_from(slot).unwrap(), u16::try_from(value).unwrap());
+    RecordHeader { index, n_valid: 0, n_invalid: value }
+}
+
 /// The VM stops.
 fn stop(queue: &Queue) {
     queue.vm(RunState::stopped);
 }
 
-/// The reader: one slot a read, until the queue is closed. Its records are the slot and its value.
+/// The reader: one slot a read, until the queue is closed.
 fn reader(queue: SharedQueue, table: Arc<Table>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         while let Some(job) = queue.wait_for_job() {
@@ -36,10 +42,11 @@ fn reader(queue: SharedQueue, table: Arc<Table>) -> thread::JoinHandle<()> {
             table.inside.store(true, SeqCst);
             let value = table.slots[at].load(SeqCst);
             table.inside.store(false, SeqCst);
-            let chunk = Chunk { tally: Tally { bytes: 2, ..Tally::default() }, slots: 1 };
-            let records = vec![u8::try_from(at).unwrap(), u8::try_from(value).unwrap()];
-            let read = Read { chunk, stop: job.stop, began: Nanos(0), ended: Nanos(0) };
-            queue.finish_job(Ok((read, records)));
+            let mut tally = Tally::default();
+            tally.count(record(at, value));
+            let read =
+                Read { chunk: Chunk { tally, slots: 1 }, stop: job.stop, began: Nanos(0), ended: Nanos(0) };
+            queue.finish_job(Ok((read, record(at, value).to_stream().to_vec())));
         }
     })
 }
@@ -53,7 +60,7 @@ fn begun(room: usize) -> (SharedQueue, Arc<Table>, thread::JoinHandle<()>) {
 }
 
 /// What a complete does: takes until all of the table was read since the stop. Returns each slot's last value.
-fn drain(queue: &SharedQueue) -> [u8; SLOTS] {
+fn drain(queue: &SharedQueue) -> [u16; SLOTS] {
     let mut sent = [0; SLOTS];
     loop {
         match queue.take(Aim::Finish, Nanos(0)).unwrap() {
@@ -65,9 +72,9 @@ fn drain(queue: &SharedQueue) -> [u8; SLOTS] {
     }
 }
 
-fn note(records: &Records, sent: &mut [u8; SLOTS]) {
-    let [slot, value] = records.bytes() else { panic!("a slot and its value") };
-    sent[usize::from(*slot)] = *value;
+fn note(records: &Records, sent: &mut [u16; SLOTS]) {
+    let header = RecordHeader::from_stream(records.bytes().try_into().unwrap());
+    sent[usize::try_from(header.index).unwrap()] = header.n_invalid;
 }
 
 fn model(threads_meet: impl Fn() + Sync + Send + 'static) {
@@ -102,8 +109,7 @@ fn no_read_is_under_way_during_a_lookup_and_its_record_comes_in_order() {
                 let pause = ReadPause::of(&queue);
                 pause.wait_until_at_rest();
                 assert!(!table.inside.load(SeqCst));
-                let value = u8::try_from(table.slots[0].load(SeqCst)).unwrap();
-                queue.push_looked_up(&[0, value], Tally { bytes: 2, ..Tally::default() }).unwrap();
+                queue.push_looked_up(record(0, table.slots[0].load(SeqCst)), &[]).unwrap();
                 assert!(!table.inside.load(SeqCst));
                 drop(pause);
             })

@@ -5,7 +5,7 @@
 //! One lock, held for moments; never while the table is read or the stream is written.
 
 use crate::error::{Error, reserve};
-use crate::format::record::Tally;
+use crate::format::record::{HEADER_BYTES, RecordHeader, Tally};
 use crate::host::Nanos;
 use crate::save::run_state::{RunState, StopId};
 use crate::save::source::{MAX_CHUNK_BYTES, Position};
@@ -281,8 +281,8 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Memory`]; then it is not there.
-    pub fn push_looked_up(&self, record: &[u8], tally: Tally) -> Result<(), Error> {
-        self.change(|state| state.flow.as_mut().map_or(Ok(()), |flow| flow.push_looked_up(record, tally)))
+    pub fn push_looked_up(&self, header: RecordHeader, entries: &[u8]) -> Result<(), Error> {
+        self.change(|state| state.flow.as_mut().map_or(Ok(()), |flow| flow.push_looked_up(header, entries)))
     }
 
     /// Bytes of lookups' records.
@@ -399,25 +399,23 @@ impl Flow {
         Some(records)
     }
 
-    fn push_looked_up(&mut self, record: &[u8], tally: Tally) -> Result<(), Error> {
-        const WHAT: &str = "for what a lookup read";
-        match self.ready.back_mut() {
-            Some(last) if last.looked_up && last.buffer.len() + record.len() < MAX_CHUNK_BYTES => {
-                reserve(&mut last.buffer, record.len(), WHAT)?;
-                last.buffer.extend_from_slice(record);
-                last.tally += tally;
-                self.bytes += record.len();
-                self.held += record.len();
-            }
-            _ => {
-                let mut buffer = Vec::new();
-                reserve(&mut buffer, record.len(), WHAT)?;
-                buffer.extend_from_slice(record);
-                self.push(Records { buffer, tally, pass: self.pass(), looked_up: true, sweep_end: None });
-            }
+    fn push_looked_up(&mut self, header: RecordHeader, entries: &[u8]) -> Result<(), Error> {
+        let bytes = HEADER_BYTES + entries.len();
+        let joins = |last: &Records| last.looked_up && last.buffer.len() + bytes < MAX_CHUNK_BYTES;
+        if !self.ready.back().is_some_and(joins) {
+            let (buffer, tally, pass) = (Vec::new(), Tally::default(), self.pass());
+            self.push(Records { buffer, tally, pass, looked_up: true, sweep_end: None });
         }
-        self.looked_up += record.len();
-        self.sweep.looked_up(record.len());
+        if let Some(last) = self.ready.back_mut() {
+            reserve(&mut last.buffer, bytes, "for what a lookup read")?;
+            last.buffer.extend_from_slice(&header.to_stream());
+            last.buffer.extend_from_slice(entries);
+            last.tally.count(header);
+            self.bytes += bytes;
+            self.held += bytes;
+            self.looked_up += bytes;
+            self.sweep.looked_up(bytes);
+        }
         Ok(())
     }
 

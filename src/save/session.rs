@@ -3,7 +3,7 @@
 //! it is replaced.
 
 use crate::error::Error;
-use crate::format::record::{HEADER_BYTES, RecordHeader, Tally};
+use crate::format::record::{HEADER_BYTES, RecordHeader};
 use crate::host::{Host, Nanos};
 use crate::save::queue::{Aim, Next, ReadPause, SharedQueue};
 use crate::save::reader::Reader;
@@ -233,15 +233,13 @@ impl Session {
 
     /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was
     /// read before the lookup goes out before it, what is read later goes out after it.
-    pub fn keep(&mut self, header: RecordHeader, record: &[u8]) {
+    pub fn keep(&mut self, header: RecordHeader, entries: &[u8]) {
         if !matches!(self.phase, Phase::Open(_)) || self.resend {
             return;
         }
-        debug_assert_eq!(record.len(), HEADER_BYTES + header.payload_bytes());
-        let mut tally = Tally::default();
-        tally.count(header);
-        let too_many = self.queue.looked_up_bytes() + record.len() > MAX_LOOKED_UP_BYTES;
-        self.resend = too_many || self.queue.push_looked_up(record, tally).is_err();
+        let bytes = HEADER_BYTES + entries.len();
+        let too_many = self.queue.looked_up_bytes() + bytes > MAX_LOOKED_UP_BYTES;
+        self.resend = too_many || self.queue.push_looked_up(header, entries).is_err();
     }
 
     /// A lookup failed, and may have taken marks of changes away.

@@ -8,6 +8,7 @@
 use super::*;
 use crate::error::Errno;
 use crate::format::hpte::{Order, Slot};
+use crate::format::record::Tally;
 use crate::host::{Clock, HptFd, Nanos, OpenOptions, StreamWriter, SystemClock};
 use crate::save::queue::{Activity, Queue};
 use crate::save::source::{Chunk, Position};

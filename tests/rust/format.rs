@@ -88,3 +88,32 @@ proptest! {
         prop_assert_eq!(effect(&mut batch), expected);
     }
 }
+
+#[test]
+fn a_body_that_goes_on_for_ever_is_handed_over_in_parts() {
+    let mut batch = Batch::default();
+    batch.first_header();
+    let mut most = 0;
+    for index in 0..200_000_u32 {
+        let header = RecordHeader { index: index * 8, n_valid: 8, n_invalid: 0 };
+        if batch.is_full(header) {
+            assert_eq!(batch.header(), RecordHeader::END, "the header behind the records");
+            batch.clear();
+        }
+        batch.room(header).expect("memory");
+        batch.push(header).expect("memory");
+        most = most.max(batch.bytes().len());
+    }
+    assert!(most <= 2 << 20, "{most} bytes");
+}
+
+#[test]
+fn records_of_no_slots_do_not_pile_up() {
+    let header = RecordHeader { index: 5, n_valid: 0, n_invalid: 0 };
+    let mut batch = Batch::default();
+    while !batch.is_full(header) {
+        batch.room(header).expect("memory");
+        batch.push(header).expect("memory");
+        assert!(batch.records().len() <= 1024);
+    }
+}

@@ -47,7 +47,7 @@ impl KernelSource {
             let record = record.map_err(|wrong| Error::KernelRecord { wrong, slot: at.slot })?;
             tally.count(record.header);
             end = record.header.end();
-            let _ = record.into_stream();
+            record.into_stream();
         }
         Ok((tally, end))
     }
@@ -98,102 +98,5 @@ impl Source for KernelSource {
             self.pace.later_pass_took(took, asked, left);
         }
         Ok(Chunk { tally, slots })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::hpte::HPTE_BYTES;
-    use crate::format::record::{HEADER_BYTES, RecordHeader};
-    use crate::host::SystemClock;
-    use crate::save::sweep::{DutyCycle, Read, Sweep};
-    use crate::table::Table;
-
-    /// A kernel that answers each read with the next of these.
-    struct Script(Vec<Vec<u8>>);
-
-    struct ScriptFd(std::vec::IntoIter<Vec<u8>>);
-
-    impl HptFd for ScriptFd {
-        fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
-            let answer = self.0.next().unwrap_or_default();
-            let fits = answer.len().min(buf.len());
-            buf[..fits].copy_from_slice(&answer[..fits]);
-            Ok(answer.len())
-        }
-
-        fn write(&mut self, _: &[&[u8]]) -> Result<usize, Errno> {
-            Err(Errno::EIO)
-        }
-    }
-
-    impl Clock for Script {
-        fn now(&self) -> Nanos {
-            SystemClock::default().now()
-        }
-    }
-
-    impl Host for Script {
-        fn clock(&self) -> &dyn Clock {
-            self
-        }
-        fn table(&self) -> Result<Table, Error> {
-            Ok(Table::Kernel(Order::MIN))
-        }
-        fn allocate(&self, _: Order) -> Result<(), Errno> {
-            Err(Errno::EIO)
-        }
-        fn free(&self) -> Result<(), Errno> {
-            Err(Errno::EIO)
-        }
-        fn open(&self, _: OpenOptions) -> Result<Box<dyn HptFd>, Errno> {
-            Ok(Box::new(ScriptFd(self.0.clone().into_iter())))
-        }
-    }
-
-    fn record(index: u32, n_valid: u16, n_invalid: u16) -> Vec<u8> {
-        let mut bytes = RecordHeader { index, n_valid, n_invalid }.to_kernel().to_vec();
-        bytes.resize(HEADER_BYTES + usize::from(n_valid) * HPTE_BYTES, 1);
-        bytes
-    }
-
-    /// Reads the answers one by one. Each chunk, and whether a sweep ended with it; or the first error.
-    fn read_all(answers: &[Vec<u8>]) -> Result<Vec<(Chunk, bool)>, String> {
-        let host = Script(answers.to_vec());
-        let mut source = KernelSource::open(&host, Order::MIN).map_err(|error| error.to_string())?;
-        let mut sweep = Sweep::new(source.slots(), DutyCycle::DEFAULT);
-        let mut buf = vec![0; super::super::MAX_CHUNK_BYTES];
-        let mut read = || -> Result<_, Error> {
-            let chunk = source.read(sweep.position(), &mut buf, &host, None)?;
-            let read = Read { chunk, stop: None, began: Nanos(0), ended: Nanos(0) };
-            Ok((chunk, sweep.advance(&read).is_some()))
-        };
-        answers.iter().map(|_| read().map_err(|error| error.to_string())).collect()
-    }
-
-    #[test]
-    fn a_kernel_that_makes_no_sense_is_an_error_and_never_a_loss() {
-        let first_pass = record(0, 0, 16_384);
-        let half = [record(0, 0, 8000), record(8000, 1, 8383)].concat();
-        for (answers, why) in [
-            (vec![record(1, 0, 16_383)], "leaves out the slots before it"),
-            (vec![[record(0, 1, 3), record(6, 1, 0)].concat()], "leaves out the slots before it"),
-            (vec![[record(0, 2, 3), record(4, 1, 0)].concat()], "goes backwards"),
-            (vec![first_pass.clone(), [record(9, 1, 0), record(3, 1, 0)].concat()], "goes backwards"),
-            (vec![record(0, 0, 0)], "names no slots"),
-            (vec![record(0, 1, 16_384)], "outside the table"),
-            (vec![first_pass.clone(), record(u32::MAX, 1, 0)], "outside the table"),
-            (vec![first_pass[..5].to_vec()], "its header is cut short"),
-            (vec![half[..20].to_vec()], "its entries are cut short"),
-            (vec![vec![0; 1 << 20]], "Input/output error"),
-            (vec![record(0, 0, 16_000)], "ended at slot 16000"),
-        ] {
-            let sentence = read_all(&answers).expect_err(why);
-            assert!(sentence.contains(why), "{sentence}");
-        }
-        let chunks = read_all(&[half, record(5, 1, 0), vec![]]).expect("these make sense");
-        assert!(chunks.iter().all(|(_, ended)| *ended));
-        assert_eq!(chunks[2].0.tally, Tally::default());
     }
 }

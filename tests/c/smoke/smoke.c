@@ -433,7 +433,7 @@ static bool report(const struct SpaprHtabStats *saved, const struct SpaprHtabSta
     check(saved->save_passes <= sizeof(passes) / sizeof(*passes));
     for (unsigned n = 0; n < saved->save_passes; n++) {
         CALL(&a, spapr_htab_pass, n + 1, sizeof(*passes), &passes[n]);
-        snprintf(name, sizeof(name), n == 0 ? "first pass" : "later pass %u", n);
+        snprintf(name, sizeof(name), n == 0 ? "first pass" : "pass %u", n + 1);
         print_pass(name, &passes[n]);
     }
     print_pass("saved", &saved->save_total);

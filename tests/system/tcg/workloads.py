@@ -53,7 +53,7 @@ def slots_sent(machine):
 
 def snapshot(machine):
     sent = slots_sent(machine)
-    return {"time": time.monotonic(), "cpu": processor_seconds(machine), "told": sum(sent[1:]), "passes": len(sent)}
+    return {"time": time.monotonic(), "cpu": processor_seconds(machine), "sent": sum(sent[1:]), "passes": len(sent)}
 
 
 def wait_for_first_pass(machine):
@@ -75,7 +75,7 @@ def watch(machine, seconds):
             return found
 
 
-def as_the_kernel_tells(table):
+def as_the_kernel_reports(table):
     """Records and bytes of a first pass under KVM-HV: every slot is reported, as valid or in a run of invalid ones."""
     slots = sorted(hpt.entries(table))
     begins = [slot for at, slot in enumerate(slots) if at == 0 or slots[at - 1] != slot - 1]
@@ -108,7 +108,7 @@ def migrate(fleet, machine, path, seconds):
         "passes": len(stats["save-passes"]),
         "downtime_ms": info["downtime"],
         "table": found,
-        "as_the_kernel_tells": as_the_kernel_tells(table),
+        "as_the_kernel_reports": as_the_kernel_reports(table),
     }
 
 
