@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The table in memory under criterion, for work on the sweep: `cargo bench -p htab-bench`. The published figures come from
-//! `bench-memory`, which takes turns; here each is measured by itself.
+//! The table in memory under criterion, for work on the sweep: `cargo bench -p htab-bench`. The published figures come
+//! from `bench-memory`, which takes turns; here each is measured by itself.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use htab_bench::library::{Library, Out};

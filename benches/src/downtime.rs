@@ -3,8 +3,8 @@
 //!
 //! After the first pass RAM and the table take turns, 50 ms and an iterate of 5 ms at most, as in QEMU, while the guest
 //! changes its table at random. Then the guest stops, RAM's last pages go out, and the table is completed. This is done
-//! again for some moments of the stop. With read-ahead the last sweep begins at the stop, beside RAM's pages: that part is
-//! arithmetic on the sweep's time.
+//! again for some moments of the stop. With read-ahead the last sweep begins at the stop, beside RAM's pages: that part
+//! is arithmetic on the sweep's time.
 
 use crate::measure::median;
 use crate::rival::kernel as rival;

@@ -167,7 +167,8 @@ impl Library {
     }
 }
 
-/// The calls of the host's `get` that a load of this body makes, and nothing else: what it costs the host to hand it over.
+/// The calls of the host's `get` that a load of this body makes, and nothing else: what it costs the host to hand it
+/// over.
 ///
 /// # Panics
 /// When it is no body of records.

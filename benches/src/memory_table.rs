@@ -4,7 +4,7 @@
 use crate::tables::{Shape, entry};
 use spapr_htab::inside::format::hpte::{V_DIRTY, V_VALID};
 
-/// The table.
+/// A table of so many slots, filled.
 pub struct MemoryTable {
     pub words: Vec<u64>,
     pub order: u32,

@@ -24,7 +24,7 @@ const MOST: u64 = 65_535;
 pub struct Costs {
     /// A system call.
     pub call: u64,
-    /// A clean slot that a later pass goes by.
+    /// A clean slot that a later pass skips.
     pub clean: u64,
     /// An invalid slot that is reported.
     pub invalid: u64,
@@ -118,7 +118,7 @@ impl Vast {
         self.changes().extend(slots);
     }
 
-    /// The fd.
+    /// Opens an fd of its own, at the start of its first pass.
     #[must_use]
     pub fn fd(&self) -> VastFd {
         VastFd { table: self.clone(), index: 0, first_pass: true }

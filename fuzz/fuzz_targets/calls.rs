@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The C interface, called in any order with anything its contract allows, by a program whose callbacks fail: no byte is
-//! touched that is not the library's (AddressSanitizer), no panic comes out, and the handle can always be freed.
+//! The C interface, called in any order with anything its contract allows, by a program whose callbacks fail: no byte
+//! is touched that is not the library's (AddressSanitizer), no panic comes out, and the handle can always be freed.
 #![no_main]
 
 use htab_fuzz::Input;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A save of a table that changes meanwhile, with lookups, resets, resizes, cancels and stops in any order, then a load:
-//! both tables are equal.
+//! A save of a table that changes meanwhile, with lookups, resets, resizes, cancels and stops in any order, then a
+//! load: both tables are equal.
 #![no_main]
 
 use htab_fuzz::Input;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The kernel's table, on the kernel of this machine: reading it to save and writing it to load. Prints one line of JSON.
+//! The kernel's table, on the kernel of this machine: reading it to save and writing it to load. Prints one line of
+//! JSON.
 //!
 //! `bench-kernel [--order N] [--rounds N]`. Under `scripts/lab boot --icount` time counts instructions, two nanoseconds
 //! each, so that the figures say nothing of the machine and repeat.
@@ -153,8 +154,8 @@ impl Bench {
         }
     }
 
-    /// A table's body of records, into an empty table. Each side loads what its own source sends; `crossed` has the library
-    /// load the rival's.
+    /// A table's body of records, into an empty table. Each side loads what its own source sends; `crossed` has the
+    /// library load the rival's.
     fn load(&mut self, shape: Shape, crossed: bool) {
         self.source.clear();
         self.source.fill(shape, SEED);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The table in memory, on this machine: a first pass and a clean sweep, beside a plain read of the same table. Prints one
-//! line of JSON.
+//! The table in memory, on this machine: a first pass and a clean sweep, beside a plain read of the same table. Prints
+//! one line of JSON.
 //!
-//! `bench-memory [ORDER…]`. Rounds are interleaved and medians taken, so that what else the machine does meets all alike.
+//! `bench-memory [ORDER…]`. Rounds are interleaved and medians taken, so that what else the machine does meets all
+//! alike.
 
 use htab_bench::library::{Library, Out};
 use htab_bench::measure::{Cost, cost, middle};

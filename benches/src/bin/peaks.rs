@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The most memory that a save and a load hold at a time. Prints one line of JSON.
 //!
-//! Counted in this process's allocator, from when the work begins; the kernel's table is made up (`vast`), so that its size
-//! counts for nothing here, as it does in QEMU.
+//! Counted in this process's allocator, from when the work begins; the kernel's table is made up (`vast`), so that its
+//! size counts for nothing here, as it does in QEMU.
 
 use htab_bench::library::In;
 use htab_bench::tables::{Shape, entry};

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Tables too large for this machine, in virtual time: how long an iterate takes, and how long a guest stands still for its
-//! table. Prints one line of JSON.
+//! Tables too large for this machine, in virtual time: how long an iterate takes, and how long a guest stands still for
+//! its table. Prints one line of JSON.
 //!
-//! `bench-simulated [CLEAN INVALID ENTRY]`: instructions of the kernel for a clean slot gone by, an invalid slot reported and
-//! an entry reported, as `bench-kernel` counts them. The code that runs is the library's and the rival's; the kernel, the guest's
-//! changes and the time are made up.
+//! `bench-simulated [CLEAN INVALID ENTRY]`: instructions of the kernel for a clean slot skipped, an invalid slot
+//! reported and an entry reported, as `bench-kernel` counts them. The code that runs is the library's and the rival's;
+//! the kernel, the guest's changes and the time are made up.
 
 use htab_bench::vast::Costs;
 use htab_bench::{downtime, iterates};

@@ -12,7 +12,7 @@ const READ_BYTES: usize = 2048;
 /// The kernel starts no record with this much room left or less.
 const ROOM_NEEDED: usize = 24;
 
-/// A save.
+/// A save of the kernel's table.
 pub struct Save {
     fd: Box<dyn HptFd>,
     buf: [u8; READ_BYTES],
@@ -39,7 +39,8 @@ impl Save {
         Ok(got)
     }
 
-    /// Reads until a read finds nothing or, looking only between reads, `max` is over. Returns whether it found nothing.
+    /// Reads until a read finds nothing or, looking only between reads, `max` is over. Returns whether it found
+    /// nothing.
     pub fn iterate(
         &mut self,
         stream: &mut dyn StreamWriter,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! QEMU's own way to carry the table (7.2 to 10.2, `x-rust-htab=off`), written for these benchmarks after what it does and
-//! not after its text. Where the two differ in cost, this one is cheaper: it puts and gets a number in one call, QEMU byte by
-//! byte. tests/system/tcg/measure holds the memory's side against QEMU's own code.
+//! QEMU's own way to carry the table (7.2 to 10.2, `x-rust-htab=off`), written for these benchmarks after what it does
+//! and not after its text. Where the two differ in cost, this one is cheaper: it puts and gets a number in one call,
+//! QEMU byte by byte. tests/system/tcg/measure holds the memory's side against QEMU's own code.
 
 pub mod kernel;
 pub mod memory;

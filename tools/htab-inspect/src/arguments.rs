@@ -7,10 +7,11 @@ use std::path::PathBuf;
 /// Says what a saved migration of a POWER guest did to its hash table.
 ///
 /// FILE is a migration of QEMU 7.2 to 10.2 as `migrate "exec:cat >FILE"` or `file:FILE` saves it, or the bodies of its
-/// sections spapr/htab alone, back to back. The sections are checked and listed, and replayed to the table that they leave.
+/// sections spapr/htab alone, back to back. The sections are checked and listed, and replayed to the table that they
+/// leave.
 ///
-/// The status is 0 if all is well, 1 if tables that were compared differ, 64 for wrong usage, 65 for a file that is broken,
-/// 66 for one that cannot be read, 73 if something cannot be written.
+/// The status is 0 if all is well, 1 if tables that were compared differ, 64 for wrong usage, 65 for a file that is
+/// broken, 66 for one that cannot be read, 73 if something cannot be written.
 #[derive(Parser)]
 #[command(name = "htab-inspect", version)]
 pub struct Arguments {

@@ -205,8 +205,8 @@ impl Contents {
     }
 }
 
-/// The actual page size, which the low bits of the real page number encode for a large page (Power ISA 2.07B, Book III-S,
-/// 5.7.7.1; the encodings that POWER7 to POWER9 have).
+/// The actual page size, which the low bits of the real page number encode for a large page (Power ISA 2.07B, Book
+/// III-S, 5.7.7.1; the encodings that POWER7 to POWER9 have).
 fn page_size(v: u64, r: u64) -> &'static str {
     if v & V_LARGE == 0 {
         return "4 KiB";

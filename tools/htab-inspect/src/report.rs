@@ -12,7 +12,7 @@ use spapr_htab::inside::format::hpte::HPTE_BYTES;
 /// An index and an entry.
 const INDEXED_BYTES: u64 = 4 + HPTE_BYTES as u64;
 
-/// The whole.
+/// What was found in a whole file.
 #[derive(Serialize)]
 pub struct Report {
     pub file: String,

@@ -51,8 +51,8 @@ impl Memory {
     #[must_use]
     pub fn shared(&self) -> SharedTable {
         let start = self.start().cast();
-        // SAFETY: the words outlive every use of the result in these tests (the host that owns them outlives its savers'
-        // calls), and everyone reaches them through atomics.
+        // SAFETY: the words outlive every use of the result in these tests (the host that owns them outlives its
+        // savers' calls), and everyone reaches them through atomics.
         unsafe { SharedTable::new(start, self.order) }.expect("an aligned table")
     }
 
@@ -112,7 +112,7 @@ impl Memory {
     }
 }
 
-/// The host.
+/// A host whose guest has its table in memory, or none, and whose clock moves as it is looked at.
 #[derive(Default)]
 pub struct MemoryHost {
     pub table: Mutex<Option<Memory>>,

@@ -77,7 +77,7 @@ pub type ClockScript = Box<dyn FnMut(u64) -> u64 + Send>;
 /// What the program does when the library calls it.
 pub type Action = Box<dyn FnOnce(&World) + Send>;
 
-/// The program.
+/// The program: one guest, its table, and what its callbacks do.
 pub struct World {
     model: OnceLock<Model>,
     order: u32,

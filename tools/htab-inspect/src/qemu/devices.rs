@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The states of devices: passed over with the sizes that the description at the stream's end has.
 //!
-//! A device's state does not say where it ends. The description, JSON, lists the devices in the order in which they were
-//! saved, with the size of each field (migration/vmstate.c, `vmsd_desc_field_end`).
+//! A device's state does not say where it ends. The description, JSON, lists the devices in the order in which they
+//! were saved, with the size of each field (migration/vmstate.c, `vmsd_desc_field_end`).
 
 use serde_json::Value;
 use std::collections::VecDeque;

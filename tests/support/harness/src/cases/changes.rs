@@ -92,12 +92,12 @@ fn beside(setting: &Setting<'_>) -> Outcome {
     migration.finish()
 }
 
-/// A sweep stops in the middle because its buffer is full, with nothing changed from there on; then a slot changes behind
-/// it. What is read next is a 0 that says nothing about that slot.
+/// A sweep stops in the middle because its buffer is full, with nothing changed from there on; then a slot changes
+/// behind it. What is read next is a 0 that says nothing about that slot.
 fn lost_entry(setting: &Setting<'_>) -> Outcome {
     let mut stopped_in_the_middle = 0;
-    // A later pass's first read has 4 KiB: room for 170 changes with a header each. The exact number is what matters, and
-    // not to be trusted to stay.
+    // A later pass's first read has 4 KiB: room for 170 changes with a header each. The exact number is what matters,
+    // and not to be trusted to stay.
     for changes in 150..190 {
         let mut migration = Migration::new(setting, ORDER)?;
         let mut guest = migration.guest(ORDER)?;
