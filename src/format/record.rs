@@ -144,7 +144,7 @@ impl<'a> KernelRecords<'a> {
         KernelRecords { rest: bytes, slots: order.slots(), end: from, gapless }
     }
 
-    #[inline(always)]
+    #[inline]
     fn makes_sense(&self, header: RecordHeader) -> bool {
         let (index, end) = (u64::from(header.index), header.end());
         let in_order = if self.gapless { index == self.end } else { index >= self.end };
@@ -171,8 +171,7 @@ impl<'a> KernelRecords<'a> {
 impl<'a> Iterator for KernelRecords<'a> {
     type Item = Result<KernelRecord<'a>, WrongRecord>;
 
-    // A save's inner loop, of some 100,000 turns for a guest: as a call it costs a hundredth of what the kernel does.
-    #[inline(always)]
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = std::mem::take(&mut self.rest);
         if bytes.is_empty() {
@@ -196,7 +195,7 @@ impl<'a> Iterator for KernelRecords<'a> {
 
 impl<'a> KernelRecord<'a> {
     /// Turns the record into the stream's form where it stands, and returns its entries.
-    #[inline(always)]
+    #[inline]
     pub fn into_stream(self) -> &'a [u8] {
         *self.place = self.header.to_stream();
         hpte::scrub(self.entries);

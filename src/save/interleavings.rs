@@ -106,7 +106,7 @@ fn no_read_is_under_way_during_a_lookup_and_its_record_comes_in_order() {
             let (queue, table) = (queue.clone(), Arc::clone(&table));
             thread::spawn(move || {
                 table.slots[0].store(1, SeqCst);
-                let pause = ReadPause::of(&queue);
+                let pause = ReadPause::for_lookup(&queue);
                 pause.wait_until_at_rest();
                 assert!(!table.inside.load(SeqCst));
                 queue.push_looked_up(record(0, table.slots[0].load(SeqCst)), &[]).unwrap();
@@ -148,7 +148,7 @@ fn a_reader_goes_on_after_a_lookup() {
         stop(&queue);
         let lookup = {
             let queue = queue.clone();
-            thread::spawn(move || ReadPause::of(&queue).wait_until_at_rest())
+            thread::spawn(move || ReadPause::for_lookup(&queue).wait_until_at_rest())
         };
         drain(&queue);
         lookup.join().unwrap();

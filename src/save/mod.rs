@@ -304,7 +304,7 @@ impl Saver {
     ///
     /// Waits for a read of the thread that reads ahead, without keeping the session from others.
     pub fn at_rest(&self) -> AtRest<'_> {
-        let pause = ReadPause::of(&self.queue);
+        let pause = ReadPause::for_lookup(&self.queue);
         pause.wait_until_at_rest();
         AtRest { session: self.session(), _pause: pause }
     }

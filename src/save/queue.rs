@@ -100,8 +100,9 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     vm: RunState,
-    /// Pauses during which no thread may begin a read.
+    /// Pauses during which no thread may begin a read, and those of them that last until the table is replaced.
     pauses: usize,
+    replacing: usize,
     /// Threads that wait for a change.
     waiting: usize,
     /// Buffers that were sent, to be filled again.
@@ -327,6 +328,12 @@ impl Queue {
         flow.map_or(0, |flow| flow.bytes as u64 + flow.sweep.bytes_left(state.vm.stop()))
     }
 
+    /// How many threads wait for a change.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
     /// What the thread is at; `None` without one.
     #[must_use]
     pub fn activity(&self) -> Option<Activity> {
@@ -352,9 +359,9 @@ impl State {
     }
 
     fn is_empty_but_not_for_long(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| {
-            flow.ready.is_empty() && flow.failed.is_none() && !flow.closed && !flow.is_idle(self.vm.stop())
-        })
+        let is_empty = |flow: &Flow| flow.ready.is_empty() && flow.failed.is_none() && !flow.closed;
+        let is_fed = |flow: &Flow| !flow.is_idle(self.vm.stop()) && self.replacing == 0;
+        self.flow.as_ref().is_some_and(|flow| is_empty(flow) && is_fed(flow))
     }
 }
 
@@ -439,14 +446,28 @@ impl Flow {
 /// While it lives no thread begins a read of the table.
 pub struct ReadPause {
     queue: SharedQueue,
+    replacing: bool,
 }
 
 impl ReadPause {
-    /// Asks for it; a read may still be under way.
+    /// Asks for it, for a lookup; a read may still be under way.
     #[must_use]
-    pub fn of(queue: &SharedQueue) -> ReadPause {
-        queue.lock().pauses += 1;
-        ReadPause { queue: Arc::clone(queue) }
+    pub fn for_lookup(queue: &SharedQueue) -> ReadPause {
+        ReadPause::begin(queue, false)
+    }
+
+    /// Asks for it until the table is replaced; a read may still be under way. Nobody waits for what would be read.
+    #[must_use]
+    pub fn for_replacement(queue: &SharedQueue) -> ReadPause {
+        ReadPause::begin(queue, true)
+    }
+
+    fn begin(queue: &SharedQueue, replacing: bool) -> ReadPause {
+        queue.change(|state| {
+            state.pauses += 1;
+            state.replacing += usize::from(replacing);
+        });
+        ReadPause { queue: Arc::clone(queue), replacing }
     }
 
     /// Waits for the read that is under way.
@@ -460,6 +481,9 @@ impl ReadPause {
 
 impl Drop for ReadPause {
     fn drop(&mut self) {
-        self.queue.change(|state| state.pauses -= 1);
+        self.queue.change(|state| {
+            state.pauses -= 1;
+            state.replacing -= usize::from(self.replacing);
+        });
     }
 }

@@ -186,7 +186,7 @@ impl Session {
         if self.replacing.is_some() {
             return false;
         }
-        let pause = ReadPause::of(&self.queue);
+        let pause = ReadPause::for_replacement(&self.queue);
         pause.wait_until_at_rest();
         self.replacing = Some(pause);
         true

@@ -354,3 +354,26 @@ fn a_read_that_the_stop_comes_in_the_middle_of_does_not_count() {
         }
     }
 }
+
+#[test]
+fn quiesce_ends_a_complete_that_waits_between_two_reads() {
+    let saver = saver();
+    let case = Case { pass: 2, position: 0, changed: 0, room: 17 };
+    // No thread reads, so complete waits.
+    let save = Pumped::begun(&case, saver);
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| done.send(save.saver.complete(&NoHost::default(), &mut Heard::default())).unwrap());
+        while save.saver.queue().waiting() == 0 {
+            std::thread::yield_now();
+        }
+        save.saver.quiesce();
+        let result = ended.recv_timeout(std::time::Duration::from_secs(20));
+        // Whatever came of it, it is over now.
+        save.saver.fail(Error::Internal);
+        assert_eq!(
+            result.expect("complete has ended"),
+            Err(Error::State("the table was replaced during complete"))
+        );
+    });
+}
