@@ -13,7 +13,8 @@ pub fn html(report: &Report) -> String {
     let picture = picture::svg(report);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\n\
-         <style>body {{ max-width: 62em; margin: 1em auto; font-family: sans-serif }} pre {{ overflow-x: auto }}</style></head>\n\
+         <style>body {{ max-width: 62em; margin: 1em auto; font-family: sans-serif }}\n\
+         pre {{ overflow-x: auto }}</style></head>\n\
          <body>\n{picture}\n<pre>{text}</pre>\n</body>\n</html>\n"
     )
 }

@@ -54,7 +54,8 @@ fn summary(report: &Report, table: &Table) -> [String; 2] {
     let [all, stopped] = [table.total.sent, table.stopped];
     [
         format!(
-            "{machine}{} entries, a table of {} KiB. Sent: {} records, {} bytes; {} of them while the guest was stopped.",
+            "{machine}{} entries, a table of {} KiB. Sent: {} records, {} bytes; {} of them while the guest was \
+             stopped.",
             grouped(table.contents.valid),
             grouped((1 << table.order) >> 10),
             grouped(all.records),
