@@ -63,16 +63,18 @@ mod tests {
 
     #[test]
     fn calls_of_the_work_are_counted_and_those_of_asking_are_not() {
-        assert_eq!((cost(|| {}).reads, cost(|| {}).writes), (0, 0));
+        // The counts are the process's, in which the tests' own runner writes now and then.
+        let least = |work: fn()| (0..20).map(|_| cost(work)).map(|cost| (cost.reads, cost.writes)).min();
+        assert_eq!(least(|| {}), Some((0, 0)));
         // Read by its size: read_to_string asks until it gets nothing.
-        let calls = cost(|| {
+        let read_five = || {
             let mut file = fs::File::open("/proc/self/stat").expect("procfs");
             let mut byte = [0];
             for _ in 0..5 {
                 std::io::Read::read_exact(&mut file, &mut byte).expect("a byte");
             }
-        });
-        assert_eq!((calls.reads, calls.writes), (5, 0));
+        };
+        assert_eq!(least(read_five), Some((5, 0)));
     }
 
     #[test]
