@@ -106,7 +106,8 @@ typedef struct SpaprHtabTable {
  * through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
  * for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
  * clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
- * spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_quiesce, spapr_htab_resume and the lookups.
+ * spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_dirty_log_read, spapr_htab_quiesce, spapr_htab_resume,
+ * spapr_htab_resume_unchanged and the lookups.
  */
 typedef struct SpaprHtabHost {
     /* sizeof(SpaprHtabHost). */
@@ -155,8 +156,8 @@ typedef struct SpaprHtabHost {
     /* The highest level that `log` wants; 0 for none. */
     int log_level;
     /*
-     * SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at
-     * least.
+     * SPAPR_HTAB_READ_AHEAD: the most bytes of memory for records that wait to be sent, in buffers of 131,080 bytes;
+     * 0 for the default, 4 MiB; 131,080 at least.
      */
     uint64_t queue_bytes;
     /*
@@ -455,7 +456,8 @@ int spapr_htab_resume_unchanged(struct SpaprHtab *handle);
  * fd is left open.
  *
  * The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL), except while `get` yields: other
- * functions may then be called on the handle, but not this one. Waits for nothing of the library's.
+ * functions may then be called on the handle, but not this one. A body with a size waits for a read of a save on the
+ * same handle.
  */
 int spapr_htab_load(struct SpaprHtab *handle,
                     void *stream,

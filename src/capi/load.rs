@@ -24,7 +24,8 @@ use libc::{c_int, c_void};
 /// fd is left open.
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL), except while `get` yields: other
-/// functions may then be called on the handle, but not this one. Waits for nothing of the library's.
+/// functions may then be called on the handle, but not this one. A body with a size waits for a read of a save on the
+/// same handle.
 ///
 /// # Safety
 /// The contract of the module `capi`.

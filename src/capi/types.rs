@@ -63,7 +63,8 @@ pub struct SpaprHtabTable {
 /// through the library. They must not wait for a lock under which another thread calls the library (QEMU: not
 /// for the BQL). The callbacks table, table_allocate, table_free, open_fd, read_fd, writev_fd, close_fd,
 /// clock_ns and log must not call back into the library; the stream's may call spapr_htab_stats,
-/// spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_quiesce, spapr_htab_resume and the lookups.
+/// spapr_htab_last_error, spapr_htab_vm_state, spapr_htab_dirty_log_read, spapr_htab_quiesce, spapr_htab_resume,
+/// spapr_htab_resume_unchanged and the lookups.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SpaprHtabHost {
@@ -112,8 +113,8 @@ pub struct SpaprHtabHost {
     pub log: Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, line: *const c_char)>,
     /// The highest level that `log` wants; 0 for none.
     pub log_level: c_int,
-    /// SPAPR_HTAB_READ_AHEAD: the most bytes of records that wait to be sent; 0 for the default, 4 MiB; 131,080 at
-    /// least.
+    /// SPAPR_HTAB_READ_AHEAD: the most bytes of memory for records that wait to be sent, in buffers of 131,080 bytes;
+    /// 0 for the default, 4 MiB; 131,080 at least.
     pub queue_bytes: u64,
     /// The part of the time, in percent, that sweeps may take which find nothing, while iterate is called; 1 to 100, 0
     /// for the default, 25.

@@ -2,9 +2,9 @@
 //! Saving: the guest's table as the bodies of `spapr/htab` sections, while the guest runs.
 //!
 //! Three locks, taken in this order. `running` is held by a call for its whole length, callbacks into the stream
-//! included, and keeps the save's calls apart. `session` is held only while the table is read by a call, never while
-//! the stream is written or a thread is waited for; whoever replaces the table or looks entries up takes that one and
-//! does not wait for a slow network. The queue's own is held for moments.
+//! included, and keeps the save's calls apart. `session` is held while the table is read by a call, opened or let go
+//! of, and while whoever lets go of it waits for the thread's last read; never while the stream is written, so that a
+//! reset or a lookup does not wait for a slow network. The queue's own is held for moments.
 
 pub mod queue;
 pub mod reader;

@@ -52,7 +52,7 @@ fn a_reported_stop_does_not_wait_for_a_read_and_a_read_begun_before_does_not_cou
 }
 
 #[test]
-fn the_final_sweep_passes_each_slot_once() {
+fn the_final_sweep_visits_each_slot_once() {
     let _alone = alone();
     for reported in [false, true] {
         let mut save = Save::begun(AHEAD);
