@@ -71,6 +71,8 @@ pub struct Session {
     /// From quiesce to resume, whether a save is under way or not.
     replacing: Option<ReadPause>,
     options: SaveOptions,
+    /// The table that is open, or that there is none.
+    table: Table,
     /// A table whose size must be sent before any of its records.
     unsent: Option<Table>,
     /// A lookup took marks of changes away and could not leave its records in the queue.
@@ -88,6 +90,7 @@ impl Session {
             phase: Phase::Idle,
             replacing: None,
             options: SaveOptions::DEFAULT,
+            table: Table::None,
             unsent: None,
             resend: false,
             earlier_passes: 0,
@@ -108,6 +111,7 @@ impl Session {
         }
         let table = host.table()?;
         self.phase = self.open(host, table, false)?;
+        self.table = table;
         Ok(table)
     }
 
@@ -205,18 +209,17 @@ impl Session {
         }
     }
 
-    /// Goes on with the table there was: it was not replaced.
+    /// Goes on with the table there was: it was not replaced. The host's word is not taken for a table that is gone.
     ///
     /// # Errors
-    /// As [`Session::resume`], if the save was set up meanwhile and has not opened it yet.
+    /// As [`Session::resume`], if the save was set up meanwhile and has not opened it yet, or there is another table.
     pub fn resume_unchanged(&mut self, host: &dyn Host) -> Result<(), Error> {
-        match self.phase {
-            Phase::Unopened => self.resume(host),
-            _ => {
-                self.replacing = None;
-                Ok(())
-            }
+        let is_open = matches!(self.phase, Phase::Open(_) | Phase::NoTable);
+        if self.replacing.is_none() || is_open && host.table().is_ok_and(|table| table == self.table) {
+            self.replacing = None;
+            return Ok(());
         }
+        self.resume(host)
     }
 
     /// Makes later calls fail until the next setup or cleanup. The first error stays.
@@ -267,6 +270,7 @@ impl Session {
         let opened = host.table().and_then(|table| Ok((table, self.open(host, table, true)?)));
         let (table, phase) = opened.inspect_err(|error| self.fail(error.clone()))?;
         self.phase = phase;
+        self.table = table;
         Ok(table)
     }
 

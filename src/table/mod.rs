@@ -33,6 +33,20 @@ impl Table {
     }
 }
 
+impl PartialEq for Table {
+    /// Whether both are the same table, as far as its place and size say.
+    fn eq(&self, other: &Table) -> bool {
+        match (self, other) {
+            (Table::None, Table::None) => true,
+            (Table::Kernel(one), Table::Kernel(other)) => one == other,
+            (Table::Memory(one), Table::Memory(other)) => {
+                (one.start, one.order) == (other.start, other.order)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A table in memory that other threads read and write while we do.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedTable {

@@ -331,6 +331,26 @@ fn a_table_that_was_not_replaced_is_not_sent_again() {
 }
 
 #[test]
+fn a_table_that_is_gone_is_not_read_on_whatever_the_host_says() {
+    for from in sources() {
+        for order in [ORDER + 1, ORDER] {
+            let wire = Wire::default();
+            from.setup(&wire).expect("setup");
+            from.iterate(&wire, -1).expect("the first pass");
+            from.quiesce().expect("quiesce");
+            from.world.replace(order).expect("a resize");
+            from.resume_unchanged().expect("which is not so");
+            // A table in the kernel of the same size cannot be known from the one before.
+            if order != ORDER {
+                assert_eq!(written(&wire, || from.iterate(&wire, -1)), order.to_be_bytes());
+            }
+            settle(&from, &wire);
+            from.cleanup().expect("cleanup");
+        }
+    }
+}
+
+#[test]
 fn a_save_that_begins_while_the_table_is_replaced_opens_it_at_the_end() {
     for from in sources() {
         let wire = Wire::default();
