@@ -207,11 +207,11 @@ pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
 }
 
 /// Says that the table was not replaced after all, such as when a resize failed: it is the same one, with the same
-/// content but for changes that the kernel or QEMU has marked. Nothing is sent again. If `table` describes another table
-/// than before, this is spapr_htab_resume. Fine, and without effect, when nothing was quiesced.
+/// content but for changes that the kernel or QEMU has marked. Nothing is sent again. If `table` describes another
+/// table than before, this is spapr_htab_resume. Fine, and without effect, when nothing was quiesced.
 ///
-/// Returns 0; -EINVAL for a NULL handle; as spapr_htab_resume if there is another table, or if spapr_htab_save_setup was
-/// called since the quiesce.
+/// Returns 0; -EINVAL for a NULL handle; as spapr_htab_resume if there is another table, or if spapr_htab_save_setup
+/// was called since the quiesce.
 ///
 /// As for spapr_htab_resume.
 ///
