@@ -251,9 +251,8 @@ fn nothing_is_pending_after_a_complete() {
     }
 }
 
-/// The processor has written to a page and keeps the change bit back. The kernel takes it up when the dirty log is
-/// read, which QEMU does once more after the stop.
-fn stop_with_a_change_that_shows_late(flags: u32, report_log: bool) -> (Handle, Wire) {
+/// A save in which the processor has written to a page and keeps the change bit back.
+fn with_a_delayed_change(flags: u32) -> (Handle, Wire) {
     let from = source(Kind::Kernel, ORDER, flags);
     let wire = Wire::default();
     let (v, r) = hpte(1);
@@ -264,6 +263,13 @@ fn stop_with_a_change_that_shows_late(flags: u32, report_log: bool) -> (Handle, 
     from.setup(&wire).expect("setup");
     settle(&from, &wire);
     assert!(model.touch_delayed(0, R_C), "an entry at slot 0");
+    (from, wire)
+}
+
+/// The kernel takes the change up when the dirty log is read, which QEMU does once more after the stop.
+fn stop_with_a_change_that_shows_late(flags: u32, report_log: bool) -> (Handle, Wire) {
+    let (from, wire) = with_a_delayed_change(flags);
+    let model = from.world.model();
     from.vm_state(false).expect("the VM stops");
     // All of the table is read since the stop.
     settle(&from, &wire);
@@ -290,16 +296,8 @@ fn reads_before_the_dirty_log_was_read_do_not_count() {
 
 #[test]
 fn a_host_that_reports_nothing_loses_nothing() {
-    let from = source(Kind::Kernel, ORDER, SPAPR_HTAB_READ_AHEAD);
-    let wire = Wire::default();
-    let (v, r) = hpte(1);
-    from.world.store(0, Some((v, r & !R_C)));
+    let (from, wire) = with_a_delayed_change(SPAPR_HTAB_READ_AHEAD);
     let model = from.world.model();
-    model.set_ram(1 << 16).expect("memory");
-    model.read_dirty_log().expect("the log is on");
-    from.setup(&wire).expect("setup");
-    settle(&from, &wire);
-    assert!(model.touch_delayed(0, R_C), "an entry at slot 0");
     settle(&from, &wire);
     model.read_dirty_log().expect("RAM's last look");
     from.dirty_log_read().expect("fine without a stop that was reported");
