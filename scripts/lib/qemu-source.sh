@@ -86,12 +86,13 @@ fetch_qemu_source() {
 # patch_qemu_source: leaves the folder to build from in $tree. Each content of the series has a folder of its own; ccache
 # makes up for that.
 patch_qemu_source() {
+	rm -rf "$cache/series/$series"
+	"$repo/scripts/series" "$series" "$cache/series/$series"
 	local patches=() name=${version//:/_}
 	if [[ $emulator == yes ]]; then
 		patches=("$repo/tests/system/kvm/emulator.patch")
 	elif [[ $patched == yes ]]; then
-		patches=("$repo/qemu-patches/$series"/*.patch)
-		[[ -e ${patches[0]} ]] || die 65 "there is no series in qemu-patches/$series."
+		patches=("$cache/series/$series"/*.patch)
 	fi
 	if [[ ${#patches[@]} -gt 0 ]]; then
 		tree=$cache/tree/$name-$(cat "${patches[@]}" | sha256sum | cut -c -12)
@@ -99,7 +100,7 @@ patch_qemu_source() {
 		tree=$cache/tree/$name-unpatched
 	fi
 	[[ ! -d $tree ]] || return 0
-	[[ ${#patches[@]} -eq 0 ]] || say "applying ${patches[0]#"$repo/"}${patches[1]:+ and those after it} to QEMU $version"
+	[[ ${#patches[@]} -eq 0 ]] || say "applying ${patches[0]##*/}${patches[1]:+ and those after it} to QEMU $version"
 	local temp patch
 	mkdir -p "$cache/tree"
 	temp=$(mktemp -d "$cache/tree/patching.XXXXXX")
@@ -110,7 +111,7 @@ patch_qemu_source() {
 		patch -d "$temp" -p1 --fuzz=0 --forward --no-backup-if-mismatch <"$patch" >"$cache/patch.log" 2>&1 || {
 			cat "$cache/patch.log" >&2
 			rm -rf "$temp"
-			die 65 "${patch#"$repo/"} does not apply to QEMU $version without fuzz."
+			die 65 "${patch##*/} does not apply to QEMU $version without fuzz."
 		}
 	done
 	mv -T "$temp" "$tree"
