@@ -16,11 +16,11 @@
 #include "qemu/units.h"
 #include "hw/ppc/spapr.h"
 #include "hw/ppc/spapr_htab_rust.h"
+#include "migration/migration.h"
+#include "migration/misc.h"
 %if qemu >= 10.0
 #include "migration/client-options.h"
 %end
-#include "migration/migration.h"
-#include "migration/misc.h"
 #include "migration/qemu-file.h"
 #include "migration/register.h"
 #include "migration/vmstate.h"
