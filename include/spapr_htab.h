@@ -191,7 +191,10 @@ typedef struct SpaprHtabStats {
     uint32_t save_crc32;
     /* Passes begun; see spapr_htab_pass. */
     uint64_t save_passes;
-    /* Estimate of the bytes still to be sent. */
+    /*
+     * Estimate of the bytes still to be sent, whether spapr_htab_save_pending has a host wait for them or not; 0 after
+     * a complete.
+     */
     uint64_t save_pending;
     /* All that was sent since the setup, of every table there was. */
     struct SpaprHtabPass save_total;
@@ -347,6 +350,21 @@ int spapr_htab_save_complete(struct SpaprHtab *handle,
                              void *stream);
 
 /*
+ * Writes the section's end a second time, for a host that asks for it when the guest runs elsewhere already (QEMU 10.2
+ * at the end of postcopy). If a complete has succeeded since the last setup, the body is empty, or says that there is
+ * no table if the last one of the save is gone: what the table has become here since, by a reset, is not sent, and no
+ * table is read. Else this is spapr_htab_save_complete.
+ *
+ * - `stream`: given to the callback `put`; used during the call only.
+ *
+ * Returns 0 or -errno: the host's from `put`; else as spapr_htab_save_complete.
+ *
+ * As for spapr_htab_save_complete; after a complete, any lock.
+ */
+int spapr_htab_save_complete_again(struct SpaprHtab *handle,
+                                   void *stream);
+
+/*
  * Reports that the VM has stopped or is about to run. Optional: reads of the table since the stop then count for
  * spapr_htab_save_complete. A host that reports one reports all, whether a save is under way or not; until the first
  * report nothing is taken as known. QEMU: a VM state change handler.
@@ -388,8 +406,10 @@ int spapr_htab_save_cleanup(struct SpaprHtab *handle);
  * what is left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more,
  * then as much as the last sweep sent. The table is not read.
  *
- * After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups
- * leave meanwhile does not count. It is 0 without a table and outside a save.
+ * After a complete it is 0 until the next setup or iterate, whatever a reset or lookups leave meanwhile. It is 0, too,
+ * if 1 second has passed since setup or the last iterate ended: a host that does not call iterate must not wait for
+ * what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and outside
+ * a save.
  *
  * - `out`: where the bytes are stored.
  *

@@ -87,6 +87,7 @@ pub mod exports {
     pub use crate::capi::save::spapr_htab_resume_unchanged;
     pub use crate::capi::save::spapr_htab_save_cleanup;
     pub use crate::capi::save::spapr_htab_save_complete;
+    pub use crate::capi::save::spapr_htab_save_complete_again;
     pub use crate::capi::save::spapr_htab_save_iterate;
     pub use crate::capi::save::spapr_htab_save_pending;
     pub use crate::capi::save::spapr_htab_save_setup;

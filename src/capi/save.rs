@@ -3,7 +3,7 @@
 
 use super::call::{call, needs, write_out};
 use super::handle::SpaprHtab;
-use crate::host::Nanos;
+use crate::host::{Clock, Nanos};
 use crate::save::Progress;
 use libc::{c_int, c_void};
 
@@ -94,6 +94,31 @@ pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream
     })
 }
 
+/// Writes the section's end a second time, for a host that asks for it when the guest runs elsewhere already (QEMU 10.2
+/// at the end of postcopy). If a complete has succeeded since the last setup, the body is empty, or says that there is
+/// no table if the last one of the save is gone: what the table has become here since, by a reset, is not sent, and no
+/// table is read. Else this is spapr_htab_save_complete.
+///
+/// - `stream`: given to the callback `put`; used during the call only.
+///
+/// Returns 0 or -errno: the host's from `put`; else as spapr_htab_save_complete.
+///
+/// As for spapr_htab_save_complete; after a complete, any lock.
+///
+/// # Safety
+/// The contract of the module `capi`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_save_complete_again(
+    handle: *mut SpaprHtab,
+    stream: *mut c_void,
+) -> c_int {
+    call(handle, |handle| {
+        needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
+        handle.saver.complete_again(&handle.host, &mut handle.host.stream(stream))?;
+        Ok(0)
+    })
+}
+
 /// Reports that the VM has stopped or is about to run. Optional: reads of the table since the stop then count for
 /// spapr_htab_save_complete. A host that reports one reports all, whether a save is under way or not; until the first
 /// report nothing is taken as known. QEMU: a VM state change handler.
@@ -152,8 +177,10 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// what is left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more,
 /// then as much as the last sweep sent. The table is not read.
 ///
-/// After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups
-/// leave meanwhile does not count. It is 0 without a table and outside a save.
+/// After a complete it is 0 until the next setup or iterate, whatever a reset or lookups leave meanwhile. It is 0, too,
+/// if 1 second has passed since setup or the last iterate ended: a host that does not call iterate must not wait for
+/// what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and outside
+/// a save.
 ///
 /// - `out`: where the bytes are stored.
 ///
@@ -166,7 +193,10 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: *mut u64) -> c_int {
-    call(handle, |handle| write_out(&handle.saver.pending()?, size_of::<u64>(), out).map(|()| 0))
+    call(handle, |handle| {
+        let pending = handle.saver.awaited(handle.host.now())?;
+        write_out(&pending, size_of::<u64>(), out).map(|()| 0)
+    })
 }
 
 /// Says that the table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing

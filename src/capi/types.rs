@@ -149,7 +149,8 @@ pub struct SpaprHtabStats {
     pub save_crc32: u32,
     /// Passes begun; see spapr_htab_pass.
     pub save_passes: u64,
-    /// Estimate of the bytes still to be sent.
+    /// Estimate of the bytes still to be sent, whether spapr_htab_save_pending has a host wait for them or not; 0 after
+    /// a complete.
     pub save_pending: u64,
     /// All that was sent since the setup, of every table there was.
     pub save_total: SpaprHtabPass,

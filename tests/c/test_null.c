@@ -131,6 +131,16 @@ static void null_save_complete(void **state)
     guest_free(guest);
 }
 
+static void null_save_complete_again(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+
+    (void)state;
+    assert_int_equal(spapr_htab_save_complete_again(NULL, NULL), -EINVAL);
+    assert_fails(guest, spapr_htab_save_complete_again(guest->handle, NULL), EINVAL, "before setup");
+    guest_free(guest);
+}
+
 static void null_vm_state(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -330,11 +340,29 @@ static void null_pass(void **state)
     }
 
 static const struct CMUnitTest tests[] = {
-    TEST(new),          TEST(free),         TEST(last_error),    TEST(version),          TEST(abi_version),
-    TEST(save_setup),   TEST(save_iterate), TEST(save_complete), TEST(vm_state),         TEST(save_cleanup),
-    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(resume_unchanged), TEST(dirty_log_read),
-    TEST(load),         TEST(load_finish),  TEST(load_cleanup),  TEST(read_hptes),       TEST(write_hpte),
-    TEST(stats),        TEST(pass),
+    TEST(new),
+    TEST(free),
+    TEST(last_error),
+    TEST(version),
+    TEST(abi_version),
+    TEST(save_setup),
+    TEST(save_iterate),
+    TEST(save_complete),
+    TEST(vm_state),
+    TEST(save_cleanup),
+    TEST(save_pending),
+    TEST(quiesce),
+    TEST(resume),
+    TEST(resume_unchanged),
+    TEST(dirty_log_read),
+    TEST(load),
+    TEST(load_finish),
+    TEST(load_cleanup),
+    TEST(read_hptes),
+    TEST(write_hpte),
+    TEST(stats),
+    TEST(pass),
+    TEST(save_complete_again),
 };
 
 int main(int argc, char **argv)

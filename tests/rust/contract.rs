@@ -9,6 +9,8 @@ use htab_model::Vm;
 use htab_model::record::{Record, hpte};
 use spapr_htab::exports::{spapr_htab_quiesce, spapr_htab_resume};
 use spapr_htab::inside::capi::types::{SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const ORDER: u32 = 18;
 const SLOTS: u64 = 1 << (ORDER - 4);
@@ -242,12 +244,88 @@ fn nothing_is_pending_after_a_complete() {
         from.quiesce().expect("quiesce");
         from.world.replace(ORDER).expect("a reset");
         from.resume().expect("resume");
-        assert!(from.pending().is_ok_and(|bytes| bytes > 0), "another table");
+        from.vm_state(true).expect("it runs, here or elsewhere");
+        assert_eq!((from.pending(), from.stats().save_pending), (Ok(0), 0), "nobody waits for another table");
+        from.iterate(&wire, 0).expect("iterate");
+        assert!(from.pending().is_ok_and(|bytes| bytes > 0), "the save goes on after all");
         settle(&from, &wire);
         from.complete(&wire).expect("complete of the other");
         assert_eq!(from.pending(), Ok(0));
         from.setup(&wire).expect("the next migration");
         assert!(from.pending().is_ok_and(|bytes| bytes > 0), "all of it");
+    }
+}
+
+#[test]
+fn the_end_of_a_save_is_written_again_without_the_table() {
+    for from in sources() {
+        let wire = Wire::default();
+        assert_eq!(from.complete_again(&wire).expect_err("nothing to end").errno, libc::EINVAL);
+        from.setup(&wire).expect("setup");
+        // The first one is a complete like any other.
+        assert!(written(&wire, || from.complete_again(&wire)).len() > 1000);
+        arrives(&from, &wire);
+        // What the reset source has is not the running guest's; nor is it of importance that it cannot be opened.
+        for reset in [Some(Call::Table), None] {
+            from.quiesce().expect("quiesce");
+            assert_eq!(written(&wire, || from.complete_again(&wire)), [0; 12]);
+            from.world.replace(ORDER + 1).expect("a reset");
+            from.world.store(5, Some(hpte(99)));
+            if let Some(call) = reset {
+                from.world.plan.fail(call, 0, Fault::Errno(libc::EMFILE));
+            }
+            assert_eq!(from.resume().is_err(), reset.is_some());
+            from.world.plan.clear();
+            assert_eq!(written(&wire, || from.complete_again(&wire)), [0; 12]);
+        }
+        // What fails stays failed, this too.
+        from.world.plan.fail(Call::Put, 1, Fault::Errno(libc::EPIPE));
+        assert_eq!(from.complete_again(&wire).expect_err("the stream failed").errno, libc::EPIPE);
+        from.world.plan.clear();
+        from.complete_again(&wire).expect_err("a part is missing");
+        from.setup(&wire).expect("the next migration");
+        assert!(written(&wire, || from.complete_again(&wire)).len() > 12, "not completed since the setup");
+        from.cleanup().expect("cleanup");
+        from.complete_again(&wire).expect_err("no save");
+        from.world.forget();
+        from.setup(&wire).expect("a guest without a table");
+        for _ in 0..2 {
+            assert_eq!(written(&wire, || from.complete_again(&wire)), [0xff; 4]);
+        }
+    }
+}
+
+#[test]
+fn a_table_that_gets_no_turn_is_not_waited_for() {
+    const SECOND: u64 = 1_000_000_000;
+    for from in sources() {
+        let time = Arc::new(AtomicU64::new(5 * SECOND));
+        let clock = Arc::clone(&time);
+        from.world.set_clock(Box::new(move |_| clock.load(Relaxed)));
+        let pass = |nanos| drop(time.fetch_add(nanos, Relaxed));
+        let waited_for = || from.pending().expect("a figure") > 0;
+        let wire = Wire::default();
+        from.setup(&wire).expect("setup");
+        pass(SECOND - 1);
+        assert!(waited_for(), "it may still get its turn");
+        pass(1);
+        assert!(!waited_for(), "RAM takes all there is");
+        assert!(from.stats().save_pending > 0, "the figure stays what it is");
+        from.iterate(&wire, 0).expect("a turn");
+        assert!(waited_for());
+        pass(SECOND);
+        assert!(!waited_for());
+        from.quiesce().expect("quiesce");
+        from.world.replace(ORDER).expect("a reset");
+        from.resume().expect("resume");
+        assert!(!waited_for(), "another table has no other turn");
+        // Between iterate's beginning and its end.
+        let late = Arc::clone(&time);
+        from.world.when(Call::Put, 0, Box::new(move |_| drop(late.fetch_add(2 * SECOND, Relaxed))));
+        from.iterate(&wire, -1).expect("a slow stream");
+        assert!(waited_for(), "iterate has only just ended");
+        from.cleanup().expect("cleanup");
+        assert!(!waited_for());
     }
 }
 

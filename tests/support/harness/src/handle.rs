@@ -8,8 +8,9 @@ use spapr_htab::exports::{
     spapr_htab_dirty_log_read, spapr_htab_free, spapr_htab_last_error, spapr_htab_load,
     spapr_htab_load_cleanup, spapr_htab_load_finish, spapr_htab_new, spapr_htab_pass, spapr_htab_quiesce,
     spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_resume_unchanged, spapr_htab_save_cleanup,
-    spapr_htab_save_complete, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
-    spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
+    spapr_htab_save_complete, spapr_htab_save_complete_again, spapr_htab_save_iterate,
+    spapr_htab_save_pending, spapr_htab_save_setup, spapr_htab_stats, spapr_htab_vm_state,
+    spapr_htab_write_hpte,
 };
 use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats};
 
@@ -126,6 +127,11 @@ impl<P> Handle<P> {
     pub fn complete(&self, out: impl Output<P>) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_save_complete(raw, out.pointer()) })
+    }
+
+    pub fn complete_again(&self, out: impl Output<P>) -> Outcome {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_save_complete_again(raw, out.pointer()) })
     }
 
     pub fn cleanup(&self) -> Outcome {
