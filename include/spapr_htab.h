@@ -169,6 +169,18 @@ typedef struct SpaprHtabHost {
     uint32_t reserved;
 } SpaprHtabHost;
 
+/* What the records since the table's size come to. Equal on the source, at its end, and on the destination. */
+typedef struct SpaprHtabSum {
+    /* The table's order; 0 without one. */
+    uint32_t order;
+    /* CRC-32 of all record bytes. */
+    uint32_t crc32;
+    /* Records. */
+    uint64_t records;
+    /* Their bytes, headers included. */
+    uint64_t bytes;
+} SpaprHtabSum;
+
 /* What one pass over the table sent, or a load received. */
 typedef struct SpaprHtabPass {
     /* Records. */
@@ -485,6 +497,23 @@ int spapr_htab_load(struct SpaprHtab *handle,
                     int version_id);
 
 /*
+ * Reads one body of the section and throws it away, for a destination whose guest may already run (the end of postcopy
+ * from a QEMU 10.2 without this library). The table is neither asked for nor written; statistics, the load's CRC and
+ * records that wait do not change.
+ *
+ * - `stream`, `version_id`: as for spapr_htab_load.
+ *
+ * Returns 0 for an empty body, one with records and one that says there is no table; -errno: -EINVAL for one with a
+ * table's size, as the table of a guest that may have run is not replaced, for another version, and for a record that
+ * is in no table; -EIO for a stream that ended early; -ENOMEM; the host's from `get` and `stream_error`.
+ *
+ * Any thread, any lock; waits for nothing but the stream.
+ */
+int spapr_htab_load_discard(struct SpaprHtab *handle,
+                            void *stream,
+                            int version_id);
+
+/*
  * Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the
  * flag, without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's
  * post_load, as the machine is loaded after the tables' last sections.
@@ -494,6 +523,23 @@ int spapr_htab_load(struct SpaprHtab *handle,
  * As for spapr_htab_load.
  */
 int spapr_htab_load_finish(struct SpaprHtab *handle);
+
+/*
+ * Does what spapr_htab_load_finish does, and compares what was loaded with what the source says it sent: the order of
+ * the table that the guest has now, the number of records, their bytes and their CRC-32.
+ *
+ * - `size`: the size of the structure as the caller knows it. Fields beyond it, and fields that the library does not
+ * know, are not compared.
+ * - `sent`: what spapr_htab_save_sum gave on the source after its complete.
+ *
+ * Returns 0 if all is equal; -EBADMSG if not; -EINVAL for a NULL or a size of 0; as spapr_htab_load_finish; the host's
+ * from `table`.
+ *
+ * As for spapr_htab_load.
+ */
+int spapr_htab_load_check(struct SpaprHtab *handle,
+                          size_t size,
+                          const struct SpaprHtabSum *sent);
 
 /*
  * Ends an incoming migration, whatever became of it, and logs what was loaded. What waits is not loaded any more. Fine
@@ -558,6 +604,20 @@ int spapr_htab_stats(const struct SpaprHtab *handle,
                      struct SpaprHtabStats *out);
 
 /*
+ * Stores what the save sent since its table's size: `save_order`, `save_crc32`, `save_records` and `save_bytes` of
+ * SpaprHtabStats, for spapr_htab_load_check on the destination.
+ *
+ * - `size`, `out`: as for spapr_htab_stats.
+ *
+ * Returns 0; -EINVAL for a NULL or a size of 0.
+ *
+ * Any thread, any lock, at any time; waits for nothing.
+ */
+int spapr_htab_save_sum(const struct SpaprHtab *handle,
+                        size_t size,
+                        struct SpaprHtabSum *out);
+
+/*
  * Stores what one pass of the last save sent.
  *
  * - `pass`: which, counted from 1. From the 256th on passes are added up in one.
@@ -571,6 +631,21 @@ int spapr_htab_pass(const struct SpaprHtab *handle,
                     uint64_t pass,
                     size_t size,
                     struct SpaprHtabPass *out);
+
+/*
+ * Writes a text of several lines, each with a newline at its end, for people: the library's version, what the last save
+ * and load did, or are doing, and each pass of the save. It may change with any version.
+ *
+ * - `size`, `buf`: as for spapr_htab_last_error.
+ *
+ * Returns the length in bytes of the whole text, without the NUL; 0 if `handle` is NULL. A save that is under way may
+ * have lengthened it when it is asked for again.
+ *
+ * Any thread, any lock, at any time; waits for nothing.
+ */
+size_t spapr_htab_describe(const struct SpaprHtab *handle,
+                           size_t size,
+                           char *buf);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -3,7 +3,7 @@
 
 use crate::format::crc;
 use crate::format::hpte::Order;
-use crate::format::record::Tally;
+use crate::format::record::{Sum, Tally};
 use crate::host::Nanos;
 use std::fmt;
 
@@ -92,11 +92,16 @@ impl SaveStats {
         self.replaced = self.total();
     }
 
-    /// Records since the table's size was sent, and their bytes; what the CRC is of.
+    /// What was sent since the table's size.
     #[must_use]
-    pub fn since_size(&self) -> (u64, u64) {
+    pub fn sum(&self) -> Sum {
         let total = self.total();
-        (total.records - self.replaced.records, total.bytes - self.replaced.bytes)
+        Sum {
+            order: self.order.map_or(0, Order::log2_bytes),
+            crc32: self.crc.value(),
+            records: total.records - self.replaced.records,
+            bytes: total.bytes - self.replaced.bytes,
+        }
     }
 }
 

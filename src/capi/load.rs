@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The load side.
 
-use super::call::{call, needs};
+use super::call::{call, needs, read_over};
 use super::handle::SpaprHtab;
 use super::host::LoadingHost;
-use crate::sync::lock::lock;
+use super::types::SpaprHtabSum;
+use crate::error::Error;
+use crate::load::{Loader, discard};
+use crate::sync::lock::{Entered, lock};
 use libc::{c_int, c_void};
 
 /// Reads one body of the section into the guest's table. The vCPUs are stopped.
@@ -48,6 +51,32 @@ pub unsafe extern "C" fn spapr_htab_load(
     })
 }
 
+/// Reads one body of the section and throws it away, for a destination whose guest may already run (the end of postcopy
+/// from a QEMU 10.2 without this library). The table is neither asked for nor written; statistics, the load's CRC and
+/// records that wait do not change.
+///
+/// - `stream`, `version_id`: as for spapr_htab_load.
+///
+/// Returns 0 for an empty body, one with records and one that says there is no table; -errno: -EINVAL for one with a
+/// table's size, as the table of a guest that may have run is not replaced, for another version, and for a record that
+/// is in no table; -EIO for a stream that ended early; -ENOMEM; the host's from `get` and `stream_error`.
+///
+/// Any thread, any lock; waits for nothing but the stream.
+///
+/// # Safety
+/// The contract of the module `capi`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_load_discard(
+    handle: *mut SpaprHtab,
+    stream: *mut c_void,
+    version_id: c_int,
+) -> c_int {
+    call(handle, |handle| {
+        needs(handle.host.calls.get.is_some(), "the host structure has no get callback")?;
+        discard(&mut handle.host.stream(stream), version_id).map(|()| 0)
+    })
+}
+
 /// Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the
 /// flag, without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's
 /// post_load, as the machine is loaded after the tables' last sections.
@@ -60,11 +89,40 @@ pub unsafe extern "C" fn spapr_htab_load(
 /// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_finish(handle: *mut SpaprHtab) -> c_int {
+    call(handle, |handle| finish(handle).map(|_| 0))
+}
+
+fn finish(handle: &SpaprHtab) -> Result<Entered<'_, Loader>, Error> {
+    let mut loading = handle.loading.try_enter("load")?;
+    let result = loading.finish(&handle.host);
+    *lock(&handle.loaded) = loading.stats().clone();
+    result.map(|()| loading)
+}
+
+/// Does what spapr_htab_load_finish does, and compares what was loaded with what the source says it sent: the order of
+/// the table that the guest has now, the number of records, their bytes and their CRC-32.
+///
+/// - `size`: the size of the structure as the caller knows it. Fields beyond it, and fields that the library does not
+///   know, are not compared.
+/// - `sent`: what spapr_htab_save_sum gave on the source after its complete.
+///
+/// Returns 0 if all is equal; -EBADMSG if not; -EINVAL for a NULL or a size of 0; as spapr_htab_load_finish; the host's
+/// from `table`.
+///
+/// As for spapr_htab_load.
+///
+/// # Safety
+/// The contract of the module `capi`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_load_check(
+    handle: *mut SpaprHtab,
+    size: usize,
+    sent: *const SpaprHtabSum,
+) -> c_int {
     call(handle, |handle| {
-        let mut loading = handle.loading.try_enter("load")?;
-        let result = loading.finish(&handle.host);
-        *lock(&handle.loaded) = loading.stats().clone();
-        result.map(|()| 0)
+        let came = finish(handle)?.sum(&handle.host)?;
+        let went = read_over(came.into(), size, sent)?.into();
+        if came == went { Ok(0) } else { Err(Error::NotAsSent { came, went }) }
     })
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The structures that cross the C border.
 
+use crate::format::record::Sum;
 use libc::{c_char, c_int, c_void, iovec};
 
 /// The guest has no hash table: a radix guest.
@@ -137,6 +138,32 @@ pub struct SpaprHtabPass {
     pub bytes: u64,
     /// Nanoseconds spent in the library for it, callbacks included.
     pub time_ns: u64,
+}
+
+/// What the records since the table's size come to. Equal on the source, at its end, and on the destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaprHtabSum {
+    /// The table's order; 0 without one.
+    pub order: u32,
+    /// CRC-32 of all record bytes.
+    pub crc32: u32,
+    /// Records.
+    pub records: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+}
+
+impl From<Sum> for SpaprHtabSum {
+    fn from(Sum { order, crc32, records, bytes }: Sum) -> SpaprHtabSum {
+        SpaprHtabSum { order, crc32, records, bytes }
+    }
+}
+
+impl From<SpaprHtabSum> for Sum {
+    fn from(SpaprHtabSum { order, crc32, records, bytes }: SpaprHtabSum) -> Sum {
+        Sum { order, crc32, records, bytes }
+    }
 }
 
 /// What the last save and the last load did, or are doing.

@@ -2,7 +2,7 @@
 //! The sentences: what failed, where, why as far as it is known, and what to do.
 
 use super::{Access, Errno, Error, Place};
-use crate::format::record::WrongRecord;
+use crate::format::record::{Sum, WrongRecord};
 use std::fmt;
 
 impl fmt::Display for Place {
@@ -42,6 +42,22 @@ fn open_cause(errno: Errno) -> &'static str {
         libc::EBADF => "the host gave no VM file descriptor",
         _ => "the kernel gave no further reason",
     }
+}
+
+/// What differs of two sums.
+fn differences(came: &Sum, went: &Sum) -> String {
+    let number = |number: u64| number.to_string();
+    let crc = |crc: u32| format!("{crc:08x}");
+    [
+        ("order", number(came.order.into()), number(went.order.into())),
+        ("CRC-32", crc(came.crc32), crc(went.crc32)),
+        ("records", number(came.records), number(went.records)),
+        ("bytes", number(came.bytes), number(went.bytes)),
+    ]
+    .into_iter()
+    .filter(|(_, came, went)| came != went)
+    .map(|(what, came, went)| format!("{what} {came} came, {went} went; "))
+    .collect()
 }
 
 impl fmt::Display for Error {
@@ -139,12 +155,24 @@ impl fmt::Display for Error {
             Error::TableReplaced => f.write_str(
                 "the guest's hash table was replaced while records for it were on their way; migrate again",
             ),
+            Error::TooLate(order) => write!(
+                f,
+                "refused a new hash table of order {} in section spapr/htab: the guest may already run here on the one \
+                 it has; report it with the version of the source's QEMU",
+                order.log2_bytes()
+            ),
             Error::Allocate(order, errno) => write!(
                 f,
                 "the host could not allocate the hash table of order {} that the stream asks for: {errno}",
                 order.log2_bytes()
             ),
             Error::Free(errno) => write!(f, "the host could not free its hash table: {errno}"),
+            Error::NotAsSent { came, went } => write!(
+                f,
+                "the hash table did not arrive as it was sent: {}section spapr/htab was damaged on its way: migrate \
+                 again, and look for the fault in the network or the file between the two hosts",
+                differences(came, went)
+            ),
             Error::Internal => f.write_str(
                 "a bug in spapr-htab (a panic, see the log); a save under way refuses to go on until the next setup",
             ),

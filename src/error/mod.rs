@@ -4,7 +4,7 @@
 mod message;
 
 use crate::format::hpte::{Order, Slot};
-use crate::format::record::{RecordHeader, WrongRecord};
+use crate::format::record::{RecordHeader, Sum, WrongRecord};
 use std::fmt;
 
 /// A positive errno value as Linux numbers it.
@@ -171,10 +171,19 @@ pub enum Error {
     NoTable(Place, RecordHeader),
     /// The table was replaced while records for it were on their way.
     TableReplaced,
+    /// The stream asks for a table when the guest may already run.
+    TooLate(Order),
     /// The host could not make a table of the size that the stream asked for.
     Allocate(Order, Errno),
     /// The host could not drop its table.
     Free(Errno),
+    /// What was loaded is not what was sent.
+    NotAsSent {
+        /// By the destination's count.
+        came: Sum,
+        /// By the source's.
+        went: Sum,
+    },
     /// A panic inside the library, caught at its border.
     Internal,
     /// A panic on the thread that reads ahead: what it said.
@@ -193,6 +202,7 @@ impl Error {
             | Error::Buffer { .. }
             | Error::Version(_)
             | Error::TableReplaced
+            | Error::TooLate(_)
             | Error::OutOfTable(..)
             | Error::NoTable(..) => Errno(libc::EINVAL),
             Error::Reentered(_) => Errno(libc::EDEADLK),
@@ -210,6 +220,7 @@ impl Error {
             | Error::Truncated(_) => Errno::EIO,
             Error::Memory { .. } => Errno(libc::ENOMEM),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
+            Error::NotAsSent { .. } => Errno(libc::EBADMSG),
             Error::Internal | Error::Reader(_) => Errno(libc::ENOTRECOVERABLE),
         }
     }

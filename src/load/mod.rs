@@ -10,7 +10,7 @@ pub mod sink;
 
 use crate::error::{Error, Place};
 use crate::format::hpte::Order;
-use crate::format::record::RecordHeader;
+use crate::format::record::{RecordHeader, Sum, Tally};
 use crate::format::section::{BodyHeader, VERSION};
 use crate::host::{Host, StreamReader};
 use crate::load::batch::Batch;
@@ -96,6 +96,16 @@ impl Loader {
         result
     }
 
+    /// What was loaded, to be compared with what the source sent.
+    ///
+    /// # Errors
+    /// The host's, for the table.
+    pub fn sum(&self, host: &dyn Host) -> Result<Sum, Error> {
+        let Tally { records, bytes, .. } = self.stats.tally;
+        let order = host.table()?.order().map_or(0, Order::log2_bytes);
+        Ok(Sum { order, crc32: self.stats.crc.value(), records, bytes })
+    }
+
     /// Forgets what waits, and returns how many records that were.
     pub fn abandon(&mut self) -> usize {
         self.waiting.take().map_or(0, |(_, batch)| batch.records().len())
@@ -133,6 +143,25 @@ impl Loader {
             None => self.waiting = waiting_for.map(|order| (order, batch)),
         }
         Ok(())
+    }
+}
+
+/// Reads one body and throws it away: the guest may already run here.
+///
+/// # Errors
+/// A failed stream, a stream that makes no sense for any table; [`Error::TooLate`] for a size.
+pub fn discard(stream: &mut dyn StreamReader, version: i32) -> Result<(), Error> {
+    if version != VERSION {
+        return Err(Error::Version(version));
+    }
+    let mut body = SectionReader::new(stream);
+    match body.header()? {
+        BodyHeader::NoTable => Ok(()),
+        BodyHeader::Table(order) => Err(Error::TooLate(order)),
+        BodyHeader::Records => {
+            let any = |_, _| Ok((Order::MAX, ()));
+            read_records(&mut body, &mut Batch::default(), any, |(), _| Ok(())).map(drop)
+        }
     }
 }
 

@@ -252,6 +252,48 @@ static void null_load(void **state)
     guest_free(guest);
 }
 
+static void null_load_discard(void **state)
+{
+    struct buffer stream = {0};
+    struct guest *guest;
+
+    (void)state;
+    assert_int_equal(spapr_htab_load_discard(NULL, NULL, 1), -EINVAL);
+    assert_int_equal(spapr_htab_load_discard(NULL, &stream, 1), -EINVAL);
+
+    guest = guest_without_handle(SPAPR_HTAB_TABLE_MEMORY, 18);
+    guest->host.get = NULL;
+    guest_open(guest);
+    assert_fails(guest, spapr_htab_load_discard(guest->handle, &stream, 1), EINVAL, "get callback");
+    guest_free(guest);
+
+    /* With no more than is needed. */
+    guest = guest_without_handle(SPAPR_HTAB_TABLE_MEMORY, 0);
+    guest->host.stream_error = NULL;
+    guest->host.table_allocate = NULL;
+    guest->host.table_free = NULL;
+    guest_open(guest);
+    assert_fails(guest, spapr_htab_load_discard(guest->handle, &stream, 1), EIO, "ended");
+    buffer_be32(&stream, 0xffffffff);
+    assert_int_equal(spapr_htab_load_discard(guest->handle, &stream, 1), 0);
+    guest_free(guest);
+    buffer_clear(&stream);
+}
+
+static void null_load_check(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+    struct SpaprHtabSum sum = {.order = 18};
+
+    (void)state;
+    assert_int_equal(spapr_htab_load_check(NULL, 0, NULL), -EINVAL);
+    assert_int_equal(spapr_htab_load_check(NULL, sizeof(sum), &sum), -EINVAL);
+    assert_fails(guest, spapr_htab_load_check(guest->handle, sizeof(sum), NULL), EINVAL, "NULL");
+    assert_fails(guest, spapr_htab_load_check(guest->handle, 0, &sum), EINVAL, "empty");
+    assert_int_equal(spapr_htab_load_check(guest->handle, sizeof(sum), &sum), 0);
+    guest_free(guest);
+}
+
 static void null_load_cleanup(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -315,6 +357,41 @@ static void null_stats(void **state)
     guest_free(guest);
 }
 
+static void null_save_sum(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+    struct SpaprHtabSum sum = {.order = 77};
+
+    (void)state;
+    assert_int_equal(spapr_htab_save_sum(NULL, 0, NULL), -EINVAL);
+    assert_int_equal(spapr_htab_save_sum(NULL, sizeof(sum), &sum), -EINVAL);
+    assert_int_equal(spapr_htab_save_sum(guest->handle, sizeof(sum), NULL), -EINVAL);
+    assert_int_equal(spapr_htab_save_sum(guest->handle, 0, &sum), -EINVAL);
+    assert_int_equal(sum.order, 77);
+    guest_free(guest);
+}
+
+static void null_describe(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+    char text[16] = "abc";
+    size_t whole;
+
+    (void)state;
+    assert_int_equal(spapr_htab_describe(NULL, 0, NULL), 0);
+    assert_int_equal(spapr_htab_describe(NULL, sizeof(text), text), 0);
+    whole = spapr_htab_describe(guest->handle, 0, NULL);
+    assert_true(whole > 100);
+    assert_int_equal(spapr_htab_describe(guest->handle, sizeof(text), NULL), whole);
+    assert_int_equal(spapr_htab_describe(guest->handle, 0, text), whole);
+    assert_string_equal(text, "abc");
+    assert_int_equal(spapr_htab_describe(guest->handle, 1, text), whole);
+    assert_string_equal(text, "");
+    assert_int_equal(spapr_htab_describe(guest->handle, sizeof("spapr-htab"), text), whole);
+    assert_string_equal(text, "spapr-htab");
+    guest_free(guest);
+}
+
 static void null_pass(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -348,6 +425,7 @@ static const struct CMUnitTest tests[] = {
     TEST(save_setup),
     TEST(save_iterate),
     TEST(save_complete),
+    TEST(save_complete_again),
     TEST(vm_state),
     TEST(save_cleanup),
     TEST(save_pending),
@@ -356,13 +434,16 @@ static const struct CMUnitTest tests[] = {
     TEST(resume_unchanged),
     TEST(dirty_log_read),
     TEST(load),
+    TEST(load_discard),
     TEST(load_finish),
+    TEST(load_check),
     TEST(load_cleanup),
     TEST(read_hptes),
     TEST(write_hpte),
     TEST(stats),
+    TEST(save_sum),
     TEST(pass),
-    TEST(save_complete_again),
+    TEST(describe),
 };
 
 int main(int argc, char **argv)
