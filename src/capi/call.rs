@@ -3,7 +3,7 @@
 
 use super::handle::SpaprHtab;
 use super::log::Routed;
-use crate::error::Error;
+use crate::error::{Error, panicked};
 use crate::sync::lock::lock;
 use libc::{c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,9 +15,10 @@ pub fn call(handle: *const SpaprHtab, work: impl FnOnce(&SpaprHtab) -> Result<c_
     let Some(handle) = (unsafe { handle.as_ref() }) else { return -libc::EINVAL };
     let _routed = Routed::to(handle.log_sink());
     // What a panic leaves half done is either behind `Saver::fail` below or of no further use.
-    let result = catch_unwind(AssertUnwindSafe(|| work(handle))).unwrap_or_else(|_| {
-        handle.saver.fail(Error::Internal);
-        Err(Error::Internal)
+    let result = catch_unwind(AssertUnwindSafe(|| work(handle))).unwrap_or_else(|panic| {
+        let error = panicked(panic.as_ref());
+        handle.saver.fail(error.clone());
+        Err(error)
     });
     result.unwrap_or_else(|error| {
         log::error!("spapr/htab: {error}");

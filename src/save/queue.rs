@@ -401,7 +401,7 @@ impl Flow {
             self.push(Records { buffer, tally, pass, looked_up: true, sweep_end: None });
         }
         if let Some(last) = self.ready.back_mut() {
-            reserve(&mut last.buffer, bytes, "for what a lookup read")?;
+            reserve(&mut last.buffer, bytes, "what a lookup read")?;
             last.buffer.extend_from_slice(&header.to_stream());
             last.buffer.extend_from_slice(entries);
             last.tally.count(header);

@@ -326,7 +326,7 @@ static void null_read_hptes(void **state)
     assert_fails(guest, spapr_htab_read_hptes(guest->handle, 0, SIZE_MAX, entry), EINVAL, "outside");
     assert_fails(guest, spapr_htab_read_hptes(guest->handle, 0, SIZE_MAX / 32, entry), EINVAL, "outside");
     assert_fails(guest, spapr_htab_read_hptes(guest->handle, UINT64_MAX, 1, entry), EINVAL,
-                 "outside the table");
+                 "outside the hash table");
     assert_string_equal((char *)entry, "unchanged");
     assert_int_equal(spapr_htab_read_hptes(guest->handle, 0, 0, entry), 0);
     assert_string_equal((char *)entry, "unchanged");
