@@ -3,7 +3,7 @@
 
 use crate::format::crc;
 use crate::format::hpte::Order;
-use crate::format::record::{Sum, Tally};
+use crate::format::record::Tally;
 use crate::host::Nanos;
 use std::fmt;
 
@@ -92,16 +92,11 @@ impl SaveStats {
         self.replaced = self.total();
     }
 
-    /// What was sent since the table's size.
+    /// Records since the table's size was sent, and their bytes; what the CRC is of.
     #[must_use]
-    pub fn sum(&self) -> Sum {
+    pub fn since_size(&self) -> (u64, u64) {
         let total = self.total();
-        Sum {
-            order: self.order.map_or(0, Order::log2_bytes),
-            crc32: self.crc.value(),
-            records: total.records - self.replaced.records,
-            bytes: total.bytes - self.replaced.bytes,
-        }
+        (total.records - self.replaced.records, total.bytes - self.replaced.bytes)
     }
 }
 

@@ -66,9 +66,6 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
 /// Returns 0; -EINVAL if `host` or `out` is NULL or `host` is not as SpaprHtabHost says.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *mut SpaprHtab) -> c_int {
     catch_unwind(|| {
@@ -97,9 +94,6 @@ pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *m
 /// - `handle`: NULL is fine. No other call on the handle is running, and none follows.
 ///
 /// Any thread, any lock; waits for a read of the table by the library's thread.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
     if handle.is_null() {
@@ -123,9 +117,6 @@ pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
 /// Returns the length in bytes of the whole sentence, without the NUL; 0 if `handle` is NULL.
 ///
 /// Any thread, any lock; waits for nothing. Another thread's failure may come between a call and this one.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_last_error(
     handle: *const SpaprHtab,

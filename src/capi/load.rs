@@ -6,6 +6,9 @@ use super::handle::SpaprHtab;
 use super::host::LoadingHost;
 use super::types::SpaprHtabSum;
 use crate::error::Error;
+use crate::format::hpte::Order;
+use crate::format::record::Tally;
+use crate::host::Host;
 use crate::load::{Loader, discard};
 use crate::sync::lock::{Entered, lock};
 use libc::{c_int, c_void};
@@ -29,9 +32,6 @@ use libc::{c_int, c_void};
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL), except while `get` yields: other
 /// functions may then be called on the handle, but not this one. A body with a size waits for a read of a save on the
 /// same handle.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load(
     handle: *mut SpaprHtab,
@@ -62,9 +62,6 @@ pub unsafe extern "C" fn spapr_htab_load(
 /// is in no table; -EIO for a stream that ended early; -ENOMEM; the host's from `get` and `stream_error`.
 ///
 /// Any thread, any lock; waits for nothing but the stream.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_discard(
     handle: *mut SpaprHtab,
@@ -84,9 +81,6 @@ pub unsafe extern "C" fn spapr_htab_load_discard(
 /// Returns 0 or -errno, as spapr_htab_load for records.
 ///
 /// As for spapr_htab_load.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_finish(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| finish(handle).map(|_| 0))
@@ -110,9 +104,6 @@ fn finish(handle: &SpaprHtab) -> Result<Entered<'_, Loader>, Error> {
 /// from `table`.
 ///
 /// As for spapr_htab_load.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_check(
     handle: *mut SpaprHtab,
@@ -120,9 +111,23 @@ pub unsafe extern "C" fn spapr_htab_load_check(
     sent: *const SpaprHtabSum,
 ) -> c_int {
     call(handle, |handle| {
-        let came = finish(handle)?.sum(&handle.host)?;
-        let went = read_over(came.into(), size, sent)?.into();
-        if came == went { Ok(0) } else { Err(Error::NotAsSent { came, went }) }
+        let loaded = finish(handle)?.stats().clone();
+        let order = handle.host.table()?.order().map_or(0, Order::log2_bytes);
+        let Tally { records, bytes, .. } = loaded.tally;
+        let came = SpaprHtabSum { order, crc32: loaded.crc.value(), records, bytes };
+        let went = read_over(came, size, sent)?;
+        let crc = |sum: SpaprHtabSum| format!("{:08x}", sum.crc32);
+        let differences: Vec<String> = [
+            ("order", came.order.to_string(), went.order.to_string()),
+            ("CRC-32", crc(came), crc(went)),
+            ("records", records.to_string(), went.records.to_string()),
+            ("bytes", bytes.to_string(), went.bytes.to_string()),
+        ]
+        .into_iter()
+        .filter(|(_, came, went)| came != went)
+        .map(|(what, came, went)| format!("{what} {came} came, {went} went"))
+        .collect();
+        if differences.is_empty() { Ok(0) } else { Err(Error::NotAsSent(differences.join("; "))) }
     })
 }
 
@@ -132,9 +137,6 @@ pub unsafe extern "C" fn spapr_htab_load_check(
 /// Returns 0; -EINVAL for a NULL handle.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_load_cleanup(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {

@@ -19,9 +19,6 @@ use libc::{c_int, c_void};
 /// save functions return that same error until the next setup or cleanup.
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
@@ -50,9 +47,6 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 ///
 /// Any thread, with or without the lock that keeps the table from being replaced (QEMU: the BQL). Waits for another
 /// save function.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_iterate(
     handle: *mut SpaprHtab,
@@ -82,9 +76,6 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function,
 /// and with SPAPR_HTAB_READ_AHEAD for the library's thread.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
@@ -104,9 +95,6 @@ pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream
 /// Returns 0 or -errno: the host's from `put`; else as spapr_htab_save_complete.
 ///
 /// As for spapr_htab_save_complete; after a complete, any lock.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_complete_again(
     handle: *mut SpaprHtab,
@@ -128,9 +116,6 @@ pub unsafe extern "C" fn spapr_htab_save_complete_again(
 /// Returns 0; -EINVAL for a NULL handle.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_int) -> c_int {
     call(handle, |handle| {
@@ -148,9 +133,6 @@ pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_
 /// Returns 0; -EINVAL for a NULL handle.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -165,9 +147,6 @@ pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_
 /// Returns 0; -EINVAL for a NULL handle; -EDEADLK if called from a stream callback.
 ///
 /// Any thread, any lock; waits for another save function and for a read of the table that is under way.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.cleanup().map(|()| 0))
@@ -188,9 +167,6 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 ///
 /// Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's
 /// thread.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: *mut u64) -> c_int {
     call(handle, |handle| {
@@ -209,9 +185,6 @@ pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: 
 ///
 /// The caller holds the lock under which the table is replaced (QEMU: the BQL). Waits for a read of the table that is
 /// under way, not for the stream.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -228,9 +201,6 @@ pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
 ///
 /// The caller holds the lock under which the table was replaced (QEMU: the BQL). Waits for a save function that reads
 /// the table.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume(&handle.host).map(|()| 0))
@@ -244,9 +214,6 @@ pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
 /// was called since the quiesce.
 ///
 /// As for spapr_htab_resume.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_resume_unchanged(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume_unchanged(&handle.host).map(|()| 0))

@@ -8,6 +8,7 @@ use super::types::{
     SpaprHtabPass, SpaprHtabStats, SpaprHtabSum,
 };
 use crate::error::Error;
+use crate::format::hpte::Order;
 use crate::format::record::Tally;
 use crate::host::Nanos;
 use crate::save::queue::Activity;
@@ -29,9 +30,6 @@ fn figures(tally: Tally, time: Nanos) -> SpaprHtabPass {
 /// Returns 0; -EINVAL for a NULL or a size of 0.
 ///
 /// Any thread, any lock, at any time; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_stats(
     handle: *const SpaprHtab,
@@ -44,11 +42,11 @@ pub unsafe extern "C" fn spapr_htab_stats(
 fn stats(handle: &SpaprHtab, save: &SaveStats) -> SpaprHtabStats {
     let load = lock(&handle.loaded).clone();
     let save_time = save.passes.iter().map(|pass| pass.time).sum();
-    let sum = save.sum();
+    let (save_records, save_bytes) = save.since_size();
     let queue = handle.saver.queue();
     SpaprHtabStats {
-        save_order: sum.order,
-        save_crc32: sum.crc32,
+        save_order: save.order.map_or(0, Order::log2_bytes),
+        save_crc32: save.crc.value(),
         save_passes: save.passes.len() as u64,
         save_pending: save.pending,
         save_total: figures(save.total(), save_time),
@@ -67,8 +65,8 @@ fn stats(handle: &SpaprHtab, save: &SaveStats) -> SpaprHtabStats {
             Some(Activity::Full) => SPAPR_HTAB_READER_FULL,
         },
         reserved2: 0,
-        save_records: sum.records,
-        save_bytes: sum.bytes,
+        save_records,
+        save_bytes,
     }
 }
 
@@ -80,16 +78,22 @@ fn stats(handle: &SpaprHtab, save: &SaveStats) -> SpaprHtabStats {
 /// Returns 0; -EINVAL for a NULL or a size of 0.
 ///
 /// Any thread, any lock, at any time; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_sum(
     handle: *const SpaprHtab,
     size: usize,
     out: *mut SpaprHtabSum,
 ) -> c_int {
-    call(handle, |handle| write_out(&handle.saver.stats().sum().into(), size, out).map(|()| 0))
+    call(handle, |handle| {
+        let SpaprHtabStats {
+            save_order: order,
+            save_crc32: crc32,
+            save_records: records,
+            save_bytes: bytes,
+            ..
+        } = stats(handle, &handle.saver.stats());
+        write_out(&SpaprHtabSum { order, crc32, records, bytes }, size, out).map(|()| 0)
+    })
 }
 
 /// Stores what one pass of the last save sent.
@@ -100,9 +104,6 @@ pub unsafe extern "C" fn spapr_htab_save_sum(
 /// Returns 0; -EINVAL for a NULL, a size of 0 or a pass that was not begun.
 ///
 /// Any thread, any lock, at any time; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_pass(
     handle: *const SpaprHtab,
@@ -127,9 +128,6 @@ pub unsafe extern "C" fn spapr_htab_pass(
 /// have lengthened it when it is asked for again.
 ///
 /// Any thread, any lock, at any time; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_describe(
     handle: *const SpaprHtab,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The structures that cross the C border.
 
-use crate::format::record::Sum;
 use libc::{c_char, c_int, c_void, iovec};
 
 /// The guest has no hash table: a radix guest.
@@ -152,18 +151,6 @@ pub struct SpaprHtabSum {
     pub records: u64,
     /// Their bytes, headers included.
     pub bytes: u64,
-}
-
-impl From<Sum> for SpaprHtabSum {
-    fn from(Sum { order, crc32, records, bytes }: Sum) -> SpaprHtabSum {
-        SpaprHtabSum { order, crc32, records, bytes }
-    }
-}
-
-impl From<SpaprHtabSum> for Sum {
-    fn from(SpaprHtabSum { order, crc32, records, bytes }: SpaprHtabSum) -> Sum {
-        Sum { order, crc32, records, bytes }
-    }
 }
 
 /// What the last save and the last load did, or are doing.

@@ -3,7 +3,7 @@
 
 use super::{Access, Errno, Error, Place};
 use crate::format::hpte::Order;
-use crate::format::record::{Sum, WrongRecord};
+use crate::format::record::WrongRecord;
 use std::fmt;
 
 impl fmt::Display for Place {
@@ -12,20 +12,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// An errno and what it means where it came up, if more is known of that than its own text.
-struct Cause(Errno, Option<&'static str>);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Some(cause) => f.write_str(cause),
-            None => self.0.fmt(f),
-        }
-    }
-}
-
-/// Of a write to the kernel's fd (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
-fn write_cause(errno: Errno) -> Cause {
+/// What an errno of a write to the kernel's fd means, or its own text (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
+fn write_cause(errno: Errno) -> String {
     let cause = match errno.number() {
         libc::EBUSY => {
             "the destination's vCPUs are running; the table can only be written while they are stopped"
@@ -42,13 +30,13 @@ fn write_cause(errno: Errno) -> Cause {
         libc::ENOSPC | libc::ENOMEM => {
             "the kernel has no memory left for the entry; free some and migrate again"
         }
-        _ => return Cause(errno, None),
+        _ => return errno.to_string(),
     };
-    Cause(errno, Some(cause))
+    cause.to_owned()
 }
 
-/// Of `KVM_PPC_GET_HTAB_FD`.
-fn open_cause(errno: Errno) -> Cause {
+/// The same for one of `KVM_PPC_GET_HTAB_FD`.
+fn open_cause(errno: Errno) -> String {
     let cause = match errno.number() {
         libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
             "this kernel has no KVM_PPC_GET_HTAB_FD for this VM (it exists under KVM-HV only)"
@@ -56,22 +44,22 @@ fn open_cause(errno: Errno) -> Cause {
         libc::EMFILE | libc::ENFILE => "no file descriptor is left; raise the limit on open files",
         libc::ENOMEM => "the kernel has no memory left; free some and migrate again",
         libc::EBADF => "the host gave no VM file descriptor, which is a bug of the program (QEMU)",
-        _ => return Cause(errno, None),
+        _ => return errno.to_string(),
     };
-    Cause(errno, Some(cause))
+    cause.to_owned()
 }
 
-/// Of the host's `table_allocate`.
-fn allocate_cause(errno: Errno) -> Cause {
+/// The same for one of the host's `table_allocate`.
+fn allocate_cause(errno: Errno) -> String {
     let cause = match errno.number() {
         libc::ENOMEM | libc::ENOSPC => {
             "this host has no memory for it in one piece; under KVM-HV the kernel's parameter kvm_cma_resv_ratio \
              limits it: free some, raise that limit, or start the guest with less maxmem"
         }
         libc::EBUSY => "the vCPUs run here already, which is a bug of the program (QEMU)",
-        _ => return Cause(errno, None),
+        _ => return errno.to_string(),
     };
-    Cause(errno, Some(cause))
+    cause.to_owned()
 }
 
 /// The size of a table of this order, as people write it.
@@ -80,22 +68,6 @@ fn size(order: Order) -> String {
     let (unit, shift) =
         [("GiB", 30), ("MiB", 20)].into_iter().find(|(_, at)| log2 >= *at).unwrap_or(("KiB", 10));
     format!("{} {unit}", 1 << (log2 - shift))
-}
-
-/// What differs of two sums.
-fn differences(came: &Sum, went: &Sum) -> String {
-    let number = |number: u64| number.to_string();
-    let crc = |crc: u32| format!("{crc:08x}");
-    [
-        ("order", number(came.order.into()), number(went.order.into())),
-        ("CRC-32", crc(came.crc32), crc(went.crc32)),
-        ("records", number(came.records), number(went.records)),
-        ("bytes", number(came.bytes), number(went.bytes)),
-    ]
-    .into_iter()
-    .filter(|(_, came, went)| came != went)
-    .map(|(what, came, went)| format!("{what} {came} came, {went} went; "))
-    .collect()
 }
 
 impl fmt::Display for Error {
@@ -219,11 +191,10 @@ impl fmt::Display for Error {
                 f,
                 "the host could not free its hash table, which is a bug of the program (QEMU): {errno}"
             ),
-            Error::NotAsSent { came, went } => write!(
+            Error::NotAsSent(differences) => write!(
                 f,
-                "the hash table did not arrive as it was sent: {}section spapr/htab was damaged on its way: migrate \
-                 again, and look for the fault in the network or the file between the two hosts",
-                differences(came, went)
+                "the hash table did not arrive as it was sent: {differences}; section spapr/htab was damaged on its \
+                 way: migrate again, and look for the fault in the network or the file between the two hosts"
             ),
             Error::Internal(said) => write!(
                 f,

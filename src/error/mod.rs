@@ -4,7 +4,7 @@
 mod message;
 
 use crate::format::hpte::{Order, Slot};
-use crate::format::record::{RecordHeader, Sum, WrongRecord};
+use crate::format::record::{RecordHeader, WrongRecord};
 use std::any::Any;
 use std::{fmt, io};
 
@@ -186,13 +186,8 @@ pub enum Error {
     Allocate(Order, Errno),
     /// The host could not drop its table.
     Free(Errno),
-    /// What was loaded is not what was sent.
-    NotAsSent {
-        /// By the destination's count.
-        came: Sum,
-        /// By the source's.
-        went: Sum,
-    },
+    /// What was loaded is not what was sent: what differs, in words.
+    NotAsSent(String),
     /// A panic inside the library, caught at its border or on the thread that reads ahead: what it said.
     Internal(String),
 }
@@ -227,7 +222,7 @@ impl Error {
             | Error::Truncated(_) => Errno::EIO,
             Error::Memory { .. } => Errno(libc::ENOMEM),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
-            Error::NotAsSent { .. } => Errno(libc::EBADMSG),
+            Error::NotAsSent(_) => Errno(libc::EBADMSG),
             Error::Internal(_) => Errno(libc::ENOTRECOVERABLE),
         }
     }

@@ -235,19 +235,6 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// What the records since the table's size come to. Equal on both sides, or some are not what they were.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Sum {
-    /// Of the table; 0 without one.
-    pub order: u32,
-    /// Of the records' bytes.
-    pub crc32: u32,
-    /// Records.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
 /// Builds stream records in a buffer, slot by slot, joining neighbours.
 ///
 /// The caller asks [`RecordBuilder::has_room`] before each slot.

@@ -10,7 +10,7 @@ pub mod sink;
 
 use crate::error::{Error, Place};
 use crate::format::hpte::Order;
-use crate::format::record::{RecordHeader, Sum, Tally};
+use crate::format::record::RecordHeader;
 use crate::format::section::{BodyHeader, VERSION};
 use crate::host::{Host, StreamReader};
 use crate::load::batch::Batch;
@@ -94,16 +94,6 @@ impl Loader {
         let result = Target::new(host, order).load(&mut batch, &mut self.stats);
         self.stats.time += host.now().since(began);
         result
-    }
-
-    /// What was loaded, to be compared with what the source sent.
-    ///
-    /// # Errors
-    /// The host's, for the table.
-    pub fn sum(&self, host: &dyn Host) -> Result<Sum, Error> {
-        let Tally { records, bytes, .. } = self.stats.tally;
-        let order = host.table()?.order().map_or(0, Order::log2_bytes);
-        Ok(Sum { order, crc32: self.stats.crc.value(), records, bytes })
     }
 
     /// Forgets what waits, and returns how many records that were.

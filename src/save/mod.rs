@@ -95,9 +95,10 @@ impl Saver {
         let _running = self.running.enter("save_setup")?;
         *lock(&self.stats) = SaveStats::default();
         // Under the session's lock, so that whoever replaces the table finds it open or not yet looked at.
-        let begun = self.session().begin(host, options);
-        let table = begun.and_then(|table| self.announce(stream, &table).map(|()| table));
-        let table = table.inspect_err(|error| self.session().fail_setup(error.clone()))?;
+        let table = self.stays_failed(|| {
+            let table = self.session().begin(host, options)?;
+            self.announce(stream, &table).map(|()| table)
+        })?;
         lock(&self.stats).order = table.order();
         self.session().had_turn(host.now());
         self.note_pending();

@@ -46,7 +46,7 @@ enum Phase {
     /// No save, or one that has ended.
     #[default]
     Idle,
-    /// The save was set up while the table was being replaced.
+    /// The table is not open yet: it is being replaced, or this is the moment before.
     Unopened,
     /// The save has failed; every call returns this until the next setup.
     Failed(Error),
@@ -111,12 +111,12 @@ impl Session {
     /// replaced, whose size follows.
     ///
     /// # Errors
-    /// The table cannot be named or opened; then no save is under way.
+    /// The table cannot be named or opened.
     pub fn begin(&mut self, host: &dyn Host, options: SaveOptions) -> Result<Table, Error> {
         self.end();
         self.options = options;
+        self.phase = Phase::Unopened;
         if self.replacing.is_some() {
-            self.phase = Phase::Unopened;
             return Ok(Table::None);
         }
         let table = host.table()?;
@@ -258,11 +258,6 @@ impl Session {
         if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
             self.phase = Phase::Failed(error);
         }
-    }
-
-    /// The setup failed, which later calls return.
-    pub fn fail_setup(&mut self, error: Error) {
-        self.phase = Phase::Failed(error);
     }
 
     /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was
