@@ -304,7 +304,9 @@ fn a_table_that_gets_no_turn_is_not_waited_for() {
         let time = Arc::new(AtomicU64::new(5 * SECOND));
         let clock = Arc::clone(&time);
         from.world.set_clock(Box::new(move |_| clock.load(Relaxed)));
-        let pass = |nanos| drop(time.fetch_add(nanos, Relaxed));
+        let pass = |nanos| {
+            time.fetch_add(nanos, Relaxed);
+        };
         let waited_for = || from.pending().expect("a figure") > 0;
         let wire = Wire::default();
         from.setup(&wire).expect("setup");
@@ -323,7 +325,13 @@ fn a_table_that_gets_no_turn_is_not_waited_for() {
         assert!(!waited_for(), "another table has no other turn");
         // Between iterate's beginning and its end.
         let late = Arc::clone(&time);
-        from.world.when(Call::Put, 0, Box::new(move |_| drop(late.fetch_add(2 * SECOND, Relaxed))));
+        from.world.when(
+            Call::Put,
+            0,
+            Box::new(move |_| {
+                late.fetch_add(2 * SECOND, Relaxed);
+            }),
+        );
         from.iterate(&wire, -1).expect("a slow stream");
         assert!(waited_for(), "iterate has only just ended");
         from.cleanup().expect("cleanup");
