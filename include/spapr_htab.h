@@ -420,8 +420,8 @@ int spapr_htab_save_cleanup(struct SpaprHtab *handle);
  *
  * After a complete it is 0 until the next setup or iterate, whatever a reset or lookups leave meanwhile. It is 0, too,
  * if 1 second has passed since setup or the last iterate ended: a host that does not call iterate must not wait for
- * what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and outside
- * a save.
+ * what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and
+ * outside a save.
  *
  * - `out`: where the bytes are stored.
  *
@@ -633,8 +633,8 @@ int spapr_htab_pass(const struct SpaprHtab *handle,
                     struct SpaprHtabPass *out);
 
 /*
- * Writes a text of several lines, each with a newline at its end, for people: the library's version, what the last save
- * and load did, or are doing, and each pass of the save. It may change with any version.
+ * Writes a text of several lines, each with a newline at its end, for people: the library's version, what the last
+ * save and load did, or are doing, and each pass of the save. It may change with any version.
  *
  * - `size`, `buf`: as for spapr_htab_last_error.
  *

@@ -158,8 +158,8 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 ///
 /// After a complete it is 0 until the next setup or iterate, whatever a reset or lookups leave meanwhile. It is 0, too,
 /// if 1 second has passed since setup or the last iterate ended: a host that does not call iterate must not wait for
-/// what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and outside
-/// a save.
+/// what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and
+/// outside a save.
 ///
 /// - `out`: where the bytes are stored.
 ///

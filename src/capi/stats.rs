@@ -119,8 +119,8 @@ pub unsafe extern "C" fn spapr_htab_pass(
     })
 }
 
-/// Writes a text of several lines, each with a newline at its end, for people: the library's version, what the last save
-/// and load did, or are doing, and each pass of the save. It may change with any version.
+/// Writes a text of several lines, each with a newline at its end, for people: the library's version, what the last
+/// save and load did, or are doing, and each pass of the save. It may change with any version.
 ///
 /// - `size`, `buf`: as for spapr_htab_last_error.
 ///

@@ -12,7 +12,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// What an errno of a write to the kernel's fd means, or its own text (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
+/// What an errno of a write to the kernel's fd means (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`), or
+/// its own text.
 fn write_cause(errno: Errno) -> String {
     let cause = match errno.number() {
         libc::EBUSY => {
