@@ -53,8 +53,7 @@ mod header {
         }
     }
 
-    /// Gives the comments that cbindgen renders QEMU's form. The C rules stand once at the header's top; rustdoc's
-    /// section on each function is for Rust callers.
+    /// Gives the comments that cbindgen renders QEMU's form.
     fn comments(rendered: &str) -> String {
         let mut lines = rendered.lines();
         let mut out = String::new();
@@ -65,8 +64,7 @@ mod header {
                 continue;
             }
             let text: Vec<&str> = lines.by_ref().map(str::trim).take_while(|text| *text != "*/").collect();
-            let end = text.iter().position(|part| *part == "# Safety").unwrap_or(text.len());
-            let text = text[..end].join("\n");
+            let text = text.join("\n");
             match text.trim_end() {
                 one if !one.contains('\n') => out += &format!("{indent}/* {one} */\n"),
                 // The header's own, which is written so.

@@ -169,6 +169,18 @@ typedef struct SpaprHtabHost {
     uint32_t reserved;
 } SpaprHtabHost;
 
+/* What the records since the table's size come to. Equal on the source, at its end, and on the destination. */
+typedef struct SpaprHtabSum {
+    /* The table's order; 0 without one. */
+    uint32_t order;
+    /* CRC-32 of all record bytes. */
+    uint32_t crc32;
+    /* Records. */
+    uint64_t records;
+    /* Their bytes, headers included. */
+    uint64_t bytes;
+} SpaprHtabSum;
+
 /* What one pass over the table sent, or a load received. */
 typedef struct SpaprHtabPass {
     /* Records. */
@@ -191,7 +203,10 @@ typedef struct SpaprHtabStats {
     uint32_t save_crc32;
     /* Passes begun; see spapr_htab_pass. */
     uint64_t save_passes;
-    /* Estimate of the bytes still to be sent. */
+    /*
+     * Estimate of the bytes still to be sent, whether spapr_htab_save_pending has a host wait for them or not; 0 after
+     * a complete.
+     */
     uint64_t save_pending;
     /* All that was sent since the setup, of every table there was. */
     struct SpaprHtabPass save_total;
@@ -347,6 +362,21 @@ int spapr_htab_save_complete(struct SpaprHtab *handle,
                              void *stream);
 
 /*
+ * Writes the section's end a second time, for a host that asks for it when the guest runs elsewhere already (QEMU 10.2
+ * at the end of postcopy). If a complete has succeeded since the last setup, the body is empty, or says that there is
+ * no table if the last one of the save is gone: what the table has become here since, by a reset, is not sent, and no
+ * table is read. Else this is spapr_htab_save_complete.
+ *
+ * - `stream`: given to the callback `put`; used during the call only.
+ *
+ * Returns 0 or -errno: the host's from `put`; else as spapr_htab_save_complete.
+ *
+ * As for spapr_htab_save_complete; after a complete, any lock.
+ */
+int spapr_htab_save_complete_again(struct SpaprHtab *handle,
+                                   void *stream);
+
+/*
  * Reports that the VM has stopped or is about to run. Optional: reads of the table since the stop then count for
  * spapr_htab_save_complete. A host that reports one reports all, whether a save is under way or not; until the first
  * report nothing is taken as known. QEMU: a VM state change handler.
@@ -388,8 +418,10 @@ int spapr_htab_save_cleanup(struct SpaprHtab *handle);
  * what is left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more,
  * then as much as the last sweep sent. The table is not read.
  *
- * After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups
- * leave meanwhile does not count. It is 0 without a table and outside a save.
+ * After a complete it is 0 until the next setup or iterate, whatever a reset or lookups leave meanwhile. It is 0, too,
+ * if 1 second has passed since setup or the last iterate ended: a host that does not call iterate must not wait for
+ * what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and
+ * outside a save.
  *
  * - `out`: where the bytes are stored.
  *
@@ -465,6 +497,23 @@ int spapr_htab_load(struct SpaprHtab *handle,
                     int version_id);
 
 /*
+ * Reads one body of the section and throws it away, for a destination whose guest may already run (the end of postcopy
+ * from a QEMU 10.2 without this library). The table is neither asked for nor written; statistics, the load's CRC and
+ * records that wait do not change.
+ *
+ * - `stream`, `version_id`: as for spapr_htab_load.
+ *
+ * Returns 0 for an empty body, one with records and one that says there is no table; -errno: -EINVAL for one with a
+ * table's size, as the table of a guest that may have run is not replaced, for another version, and for a record that
+ * is in no table; -EIO for a stream that ended early; -ENOMEM; the host's from `get` and `stream_error`.
+ *
+ * Any thread, any lock; waits for nothing but the stream.
+ */
+int spapr_htab_load_discard(struct SpaprHtab *handle,
+                            void *stream,
+                            int version_id);
+
+/*
  * Loads what SPAPR_HTAB_GATHER let wait. Called when all sections have come, before the guest runs; fine without the
  * flag, without a load, and again. Records that come after it do not wait. The vCPUs are stopped. QEMU: the machine's
  * post_load, as the machine is loaded after the tables' last sections.
@@ -474,6 +523,23 @@ int spapr_htab_load(struct SpaprHtab *handle,
  * As for spapr_htab_load.
  */
 int spapr_htab_load_finish(struct SpaprHtab *handle);
+
+/*
+ * Does what spapr_htab_load_finish does, and compares what was loaded with what the source says it sent: the order of
+ * the table that the guest has now, the number of records, their bytes and their CRC-32.
+ *
+ * - `size`: the size of the structure as the caller knows it. Fields beyond it, and fields that the library does not
+ * know, are not compared.
+ * - `sent`: what spapr_htab_save_sum gave on the source after its complete.
+ *
+ * Returns 0 if all is equal; -EBADMSG if not; -EINVAL for a NULL or a size of 0; as spapr_htab_load_finish; the host's
+ * from `table`.
+ *
+ * As for spapr_htab_load.
+ */
+int spapr_htab_load_check(struct SpaprHtab *handle,
+                          size_t size,
+                          const struct SpaprHtabSum *sent);
 
 /*
  * Ends an incoming migration, whatever became of it, and logs what was loaded. What waits is not loaded any more. Fine
@@ -538,6 +604,20 @@ int spapr_htab_stats(const struct SpaprHtab *handle,
                      struct SpaprHtabStats *out);
 
 /*
+ * Stores what the save sent since its table's size: `save_order`, `save_crc32`, `save_records` and `save_bytes` of
+ * SpaprHtabStats, for spapr_htab_load_check on the destination.
+ *
+ * - `size`, `out`: as for spapr_htab_stats.
+ *
+ * Returns 0; -EINVAL for a NULL or a size of 0.
+ *
+ * Any thread, any lock, at any time; waits for nothing.
+ */
+int spapr_htab_save_sum(const struct SpaprHtab *handle,
+                        size_t size,
+                        struct SpaprHtabSum *out);
+
+/*
  * Stores what one pass of the last save sent.
  *
  * - `pass`: which, counted from 1. From the 256th on passes are added up in one.
@@ -551,6 +631,21 @@ int spapr_htab_pass(const struct SpaprHtab *handle,
                     uint64_t pass,
                     size_t size,
                     struct SpaprHtabPass *out);
+
+/*
+ * Writes a text of several lines, each with a newline at its end, for people: the library's version, what the last
+ * save and load did, or are doing, and each pass of the save. It may change with any version.
+ *
+ * - `size`, `buf`: as for spapr_htab_last_error.
+ *
+ * Returns the length in bytes of the whole text, without the NUL; 0 if `handle` is NULL. A save that is under way may
+ * have lengthened it when it is asked for again.
+ *
+ * Any thread, any lock, at any time; waits for nothing.
+ */
+size_t spapr_htab_describe(const struct SpaprHtab *handle,
+                           size_t size,
+                           char *buf);
 
 #ifdef __cplusplus
 }  // extern "C"

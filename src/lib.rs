@@ -73,11 +73,14 @@ pub fn log_to_stderr() {
 #[rustfmt::skip]
 pub mod exports {
     pub use crate::capi::lifetime::spapr_htab_abi_version;
+    pub use crate::capi::stats::spapr_htab_describe;
     pub use crate::capi::lifetime::spapr_htab_free;
     pub use crate::capi::lifetime::spapr_htab_last_error;
     pub use crate::capi::save::spapr_htab_dirty_log_read;
     pub use crate::capi::load::spapr_htab_load;
+    pub use crate::capi::load::spapr_htab_load_check;
     pub use crate::capi::load::spapr_htab_load_cleanup;
+    pub use crate::capi::load::spapr_htab_load_discard;
     pub use crate::capi::load::spapr_htab_load_finish;
     pub use crate::capi::lifetime::spapr_htab_new;
     pub use crate::capi::stats::spapr_htab_pass;
@@ -87,9 +90,11 @@ pub mod exports {
     pub use crate::capi::save::spapr_htab_resume_unchanged;
     pub use crate::capi::save::spapr_htab_save_cleanup;
     pub use crate::capi::save::spapr_htab_save_complete;
+    pub use crate::capi::save::spapr_htab_save_complete_again;
     pub use crate::capi::save::spapr_htab_save_iterate;
     pub use crate::capi::save::spapr_htab_save_pending;
     pub use crate::capi::save::spapr_htab_save_setup;
+    pub use crate::capi::stats::spapr_htab_save_sum;
     pub use crate::capi::stats::spapr_htab_stats;
     pub use crate::capi::lifetime::spapr_htab_version;
     pub use crate::capi::save::spapr_htab_vm_state;

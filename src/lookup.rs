@@ -30,7 +30,7 @@ pub fn read_hptes(host: &dyn Host, saver: &Saver, first: Slot, count: u64) -> Re
     // The count is within the table now, which may still be more than there is memory for.
     let mut entries = Vec::new();
     let len = usize::try_from(count * HPTE_BYTES as u64).unwrap_or(usize::MAX);
-    reserve(&mut entries, len, "for the entries that are looked up")?;
+    reserve(&mut entries, len, "entries that are looked up")?;
     entries.resize(len, 0);
     match table {
         Table::None => {}

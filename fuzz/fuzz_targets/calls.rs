@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use spapr_htab::exports::{
     spapr_htab_free, spapr_htab_new, spapr_htab_pass, spapr_htab_read_hptes, spapr_htab_stats,
 };
-use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats};
+use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats, SpaprHtabSum};
 use std::ptr;
 
 const MOST_CALLS: usize = 200;
@@ -74,7 +74,8 @@ fn step(input: &mut Input<'_>, handle: &Handle, wire: &Wire) {
         0 => handle.setup(wire),
         1..=4 => handle.iterate(wire, i64::from(input.word()) - 1),
         5 => handle.iterate(wire, i64::MAX),
-        6 | 7 => handle.complete(wire),
+        6 | 7 if kind & 32 == 0 => handle.complete(wire),
+        6 | 7 => handle.complete_again(wire),
         8 => handle.cleanup(),
         9 => handle.quiesce(),
         10 if kind & 32 == 0 => handle.resume(),
@@ -84,7 +85,8 @@ fn step(input: &mut Input<'_>, handle: &Handle, wire: &Wire) {
         12 => handle.vm_state(true),
         13 => handle.write_hpte(input.below(1 << 15), input.long(), input.long()),
         14 if kind & 32 == 0 => handle.load_cleanup(),
-        14 => handle.load_finish(),
+        14 if kind & 64 == 0 => handle.load_finish(),
+        14 => handle.load_check(size_of::<SpaprHtabSum>(), &handle.sum()),
         // Not behind the library's back: the table stays where it is while a save reads it.
         15 => handle.quiesce().inspect(|_| {
             let _ = world.replace(18 + u32::from(input.byte() & 3));
@@ -112,6 +114,10 @@ fn step(input: &mut Input<'_>, handle: &Handle, wire: &Wire) {
             make(input, world);
             Ok(0)
         }
+        24 if kind & 32 != 0 => {
+            let len = usize::from(input.word());
+            handle.load_discard(&Wire::of(input.bytes(len)), i32::from(input.byte() & 1))
+        }
         // A table that is loaded takes the place of the one there is.
         24 | 25 => handle.cleanup().and_then(|_| {
             let len = usize::from(input.word());
@@ -119,7 +125,7 @@ fn step(input: &mut Input<'_>, handle: &Handle, wire: &Wire) {
             handle.load(&wire, i32::from(input.byte() & 3))
         }),
         26 => {
-            let _ = handle.pending();
+            let _ = (handle.pending(), handle.describe());
             Ok(0)
         }
         27 => {

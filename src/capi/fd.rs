@@ -5,7 +5,6 @@ use super::types::SpaprHtabHost;
 use crate::error::{Access, Errno};
 use crate::host::{HptFd, OpenOptions};
 use libc::{c_int, iovec};
-use std::io;
 
 /// `struct kvm_get_htab_fd` (Linux 6.1, arch/powerpc/include/uapi/asm/kvm.h).
 #[repr(C)]
@@ -105,7 +104,7 @@ impl Drop for HostFd {
                 // SAFETY: the fd was opened by `HostFd::open` and is closed here only.
                 let closed = unsafe { libc::close(self.fd) };
                 if closed < 0 {
-                    log::warn!("spapr/htab: closing the kernel's table: {}", io::Error::last_os_error());
+                    log::warn!("spapr/htab: closing the kernel's table: {}", Errno::last());
                 }
             }
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The life of a handle, its last error, and which library this is.
 
-use super::call::write_out;
+use super::call::{read_over, write_out, write_text};
 use super::handle::SpaprHtab;
 use super::host::CHost;
 use super::log;
@@ -33,14 +33,11 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
     if size > 4096 {
         return Err(Error::Argument("the host structure's struct_size is too large"));
     }
+    // SAFETY: a SpaprHtabHost of zeros is valid: no callback, null pointers.
+    let copy = read_over(unsafe { std::mem::zeroed::<SpaprHtabHost>() }, size, host)?;
     let known = size.min(size_of::<SpaprHtabHost>());
-    // SAFETY: the caller's structure has `size` bytes; a SpaprHtabHost of zeros is valid (no callback, null pointers)
-    // and so is one with its beginning copied from the caller's.
-    let (copy, beyond) = unsafe {
-        let mut copy: SpaprHtabHost = std::mem::zeroed();
-        (&raw mut copy).cast::<u8>().copy_from_nonoverlapping(host.cast(), known);
-        (copy, std::slice::from_raw_parts(host.cast::<u8>().add(known), size - known))
-    };
+    // SAFETY: the caller's structure has `size` bytes.
+    let beyond = unsafe { std::slice::from_raw_parts(host.cast::<u8>().add(known), size - known) };
     if beyond.iter().any(|byte| *byte != 0) {
         return Err(Error::Argument(
             "the host structure asks for something that this library is too old for",
@@ -69,9 +66,6 @@ fn read_host(host: *const SpaprHtabHost) -> Result<SpaprHtabHost, Error> {
 /// Returns 0; -EINVAL if `host` or `out` is NULL or `host` is not as SpaprHtabHost says.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *mut SpaprHtab) -> c_int {
     catch_unwind(|| {
@@ -100,9 +94,6 @@ pub unsafe extern "C" fn spapr_htab_new(host: *const SpaprHtabHost, out: *mut *m
 /// - `handle`: NULL is fine. No other call on the handle is running, and none follows.
 ///
 /// Any thread, any lock; waits for a read of the table by the library's thread.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
     if handle.is_null() {
@@ -126,9 +117,6 @@ pub unsafe extern "C" fn spapr_htab_free(handle: *mut SpaprHtab) {
 /// Returns the length in bytes of the whole sentence, without the NUL; 0 if `handle` is NULL.
 ///
 /// Any thread, any lock; waits for nothing. Another thread's failure may come between a call and this one.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_last_error(
     handle: *const SpaprHtab,
@@ -137,19 +125,7 @@ pub unsafe extern "C" fn spapr_htab_last_error(
 ) -> usize {
     // SAFETY: by the contract, the handle is NULL or live.
     let Some(handle) = (unsafe { handle.as_ref() }) else { return 0 };
-    let sentence = lock(&handle.last_error).clone();
-    if size > 0 && !buf.is_null() {
-        let mut fits = sentence.len().min(size - 1);
-        while !sentence.is_char_boundary(fits) {
-            fits -= 1;
-        }
-        // SAFETY: the caller gave `size` bytes at `buf`; `fits` + 1 of them are written.
-        unsafe {
-            buf.cast::<u8>().copy_from_nonoverlapping(sentence.as_ptr(), fits);
-            buf.add(fits).write(0);
-        }
-    }
-    sentence.len()
+    write_text(&lock(&handle.last_error).clone(), size, buf)
 }
 
 /// Which version of the library is linked in.

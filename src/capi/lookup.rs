@@ -22,9 +22,6 @@ use libc::{c_int, c_void};
 ///
 /// Any thread; the caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for a read of
 /// the table that is under way.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_read_hptes(
     handle: *mut SpaprHtab,
@@ -54,9 +51,6 @@ pub unsafe extern "C" fn spapr_htab_read_hptes(
 /// run; -EIO if the kernel refuses the entry.
 ///
 /// As for spapr_htab_read_hptes.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_write_hpte(handle: *mut SpaprHtab, slot: u64, v: u64, r: u64) -> c_int {
     call(handle, |handle| {

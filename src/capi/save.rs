@@ -3,7 +3,7 @@
 
 use super::call::{call, needs, write_out};
 use super::handle::SpaprHtab;
-use crate::host::Nanos;
+use crate::host::{Clock, Nanos};
 use crate::save::Progress;
 use libc::{c_int, c_void};
 
@@ -19,9 +19,6 @@ use libc::{c_int, c_void};
 /// save functions return that same error until the next setup or cleanup.
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
@@ -50,9 +47,6 @@ pub unsafe extern "C" fn spapr_htab_save_setup(handle: *mut SpaprHtab, stream: *
 ///
 /// Any thread, with or without the lock that keeps the table from being replaced (QEMU: the BQL). Waits for another
 /// save function.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_iterate(
     handle: *mut SpaprHtab,
@@ -82,14 +76,33 @@ pub unsafe extern "C" fn spapr_htab_save_iterate(
 ///
 /// The caller holds whatever lock keeps the table from being replaced (QEMU: the BQL). Waits for another save function,
 /// and with SPAPR_HTAB_READ_AHEAD for the library's thread.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream: *mut c_void) -> c_int {
     call(handle, |handle| {
         needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
         handle.saver.complete(&handle.host, &mut handle.host.stream(stream))?;
+        Ok(0)
+    })
+}
+
+/// Writes the section's end a second time, for a host that asks for it when the guest runs elsewhere already (QEMU 10.2
+/// at the end of postcopy). If a complete has succeeded since the last setup, the body is empty, or says that there is
+/// no table if the last one of the save is gone: what the table has become here since, by a reset, is not sent, and no
+/// table is read. Else this is spapr_htab_save_complete.
+///
+/// - `stream`: given to the callback `put`; used during the call only.
+///
+/// Returns 0 or -errno: the host's from `put`; else as spapr_htab_save_complete.
+///
+/// As for spapr_htab_save_complete; after a complete, any lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn spapr_htab_save_complete_again(
+    handle: *mut SpaprHtab,
+    stream: *mut c_void,
+) -> c_int {
+    call(handle, |handle| {
+        needs(handle.host.calls.put.is_some(), "the host structure has no put callback")?;
+        handle.saver.complete_again(&handle.host, &mut handle.host.stream(stream))?;
         Ok(0)
     })
 }
@@ -103,9 +116,6 @@ pub unsafe extern "C" fn spapr_htab_save_complete(handle: *mut SpaprHtab, stream
 /// Returns 0; -EINVAL for a NULL handle.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_int) -> c_int {
     call(handle, |handle| {
@@ -123,9 +133,6 @@ pub unsafe extern "C" fn spapr_htab_vm_state(handle: *mut SpaprHtab, running: c_
 /// Returns 0; -EINVAL for a NULL handle.
 ///
 /// Any thread, any lock; waits for nothing.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -140,9 +147,6 @@ pub unsafe extern "C" fn spapr_htab_dirty_log_read(handle: *mut SpaprHtab) -> c_
 /// Returns 0; -EINVAL for a NULL handle; -EDEADLK if called from a stream callback.
 ///
 /// Any thread, any lock; waits for another save function and for a read of the table that is under way.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.cleanup().map(|()| 0))
@@ -152,8 +156,10 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 /// what is left of the first pass at the density seen so far, or one entry in each group of 8 slots if that is more,
 /// then as much as the last sweep sent. The table is not read.
 ///
-/// After a complete it is 0 until the next setup, resume or iterate or until the VM is reported to run; what lookups
-/// leave meanwhile does not count. It is 0 without a table and outside a save.
+/// After a complete it is 0 until the next setup or iterate, whatever a reset or lookups leave meanwhile. It is 0, too,
+/// if 1 second has passed since setup or the last iterate ended: a host that does not call iterate must not wait for
+/// what only iterate sends. `save_pending` of SpaprHtabStats stays the estimate then. It is 0 without a table and
+/// outside a save.
 ///
 /// - `out`: where the bytes are stored.
 ///
@@ -161,12 +167,12 @@ pub unsafe extern "C" fn spapr_htab_save_cleanup(handle: *mut SpaprHtab) -> c_in
 ///
 /// Any thread, any lock. Waits for a read of the table that another call is in, but not for one of the library's
 /// thread.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: *mut u64) -> c_int {
-    call(handle, |handle| write_out(&handle.saver.pending()?, size_of::<u64>(), out).map(|()| 0))
+    call(handle, |handle| {
+        let pending = handle.saver.awaited(handle.host.now())?;
+        write_out(&pending, size_of::<u64>(), out).map(|()| 0)
+    })
 }
 
 /// Says that the table is about to be freed or replaced (reset, resize, a switch to radix): when this returns, nothing
@@ -179,9 +185,6 @@ pub unsafe extern "C" fn spapr_htab_save_pending(handle: *const SpaprHtab, out: 
 ///
 /// The caller holds the lock under which the table is replaced (QEMU: the BQL). Waits for a read of the table that is
 /// under way, not for the stream.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| {
@@ -198,9 +201,6 @@ pub unsafe extern "C" fn spapr_htab_quiesce(handle: *mut SpaprHtab) -> c_int {
 ///
 /// The caller holds the lock under which the table was replaced (QEMU: the BQL). Waits for a save function that reads
 /// the table.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume(&handle.host).map(|()| 0))
@@ -214,9 +214,6 @@ pub unsafe extern "C" fn spapr_htab_resume(handle: *mut SpaprHtab) -> c_int {
 /// was called since the quiesce.
 ///
 /// As for spapr_htab_resume.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_resume_unchanged(handle: *mut SpaprHtab) -> c_int {
     call(handle, |handle| handle.saver.resume_unchanged(&handle.host).map(|()| 0))

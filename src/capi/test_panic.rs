@@ -7,9 +7,6 @@ use super::handle::SpaprHtab;
 use libc::c_int;
 
 /// Panics inside the library, as a bug in it would.
-///
-/// # Safety
-/// The contract of the module `capi`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spapr_htab_test_panic(handle: *mut SpaprHtab) -> c_int {
     call(handle, |_| panic!("asked for by a test"))

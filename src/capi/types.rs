@@ -139,6 +139,20 @@ pub struct SpaprHtabPass {
     pub time_ns: u64,
 }
 
+/// What the records since the table's size come to. Equal on the source, at its end, and on the destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaprHtabSum {
+    /// The table's order; 0 without one.
+    pub order: u32,
+    /// CRC-32 of all record bytes.
+    pub crc32: u32,
+    /// Records.
+    pub records: u64,
+    /// Their bytes, headers included.
+    pub bytes: u64,
+}
+
 /// What the last save and the last load did, or are doing.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -149,7 +163,8 @@ pub struct SpaprHtabStats {
     pub save_crc32: u32,
     /// Passes begun; see spapr_htab_pass.
     pub save_passes: u64,
-    /// Estimate of the bytes still to be sent.
+    /// Estimate of the bytes still to be sent, whether spapr_htab_save_pending has a host wait for them or not; 0 after
+    /// a complete.
     pub save_pending: u64,
     /// All that was sent since the setup, of every table there was.
     pub save_total: SpaprHtabPass,

@@ -2,18 +2,20 @@
 //! The sentences: what failed, where, why as far as it is known, and what to do.
 
 use super::{Access, Errno, Error, Place};
+use crate::format::hpte::Order;
 use crate::format::record::WrongRecord;
 use std::fmt;
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "record {} of this section, at its byte {}", self.record, self.offset)
+        write!(f, "record {} of section spapr/htab, at its byte {}", self.record, self.offset)
     }
 }
 
-/// What an errno of a write to the kernel's fd means (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`).
-fn write_cause(errno: Errno) -> &'static str {
-    match errno.number() {
+/// What an errno of a write to the kernel's fd means (Linux 6.1, `kvm_htab_write` and `kvmppc_virtmode_do_h_enter`), or
+/// its own text.
+fn write_cause(errno: Errno) -> String {
+    let cause = match errno.number() {
         libc::EBUSY => {
             "the destination's vCPUs are running; the table can only be written while they are stopped"
         }
@@ -26,61 +28,95 @@ fn write_cause(errno: Errno) -> &'static str {
              match the memory behind it, or the host's pages there are smaller than the guest's"
         }
         libc::EFAULT => "the kernel could not read the record from memory",
-        libc::ENOSPC | libc::ENOMEM => "the kernel has no memory left for the entry",
-        _ => "the kernel gave no further reason",
-    }
+        libc::ENOSPC | libc::ENOMEM => {
+            "the kernel has no memory left for the entry; free some and migrate again"
+        }
+        _ => return errno.to_string(),
+    };
+    cause.to_owned()
 }
 
-/// What an errno of `KVM_PPC_GET_HTAB_FD` means.
-fn open_cause(errno: Errno) -> &'static str {
-    match errno.number() {
+/// The same for one of `KVM_PPC_GET_HTAB_FD`.
+fn open_cause(errno: Errno) -> String {
+    let cause = match errno.number() {
         libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
             "this kernel has no KVM_PPC_GET_HTAB_FD for this VM (it exists under KVM-HV only)"
         }
         libc::EMFILE | libc::ENFILE => "no file descriptor is left; raise the limit on open files",
-        libc::ENOMEM => "the kernel has no memory left",
-        libc::EBADF => "the host gave no VM file descriptor",
-        _ => "the kernel gave no further reason",
-    }
+        libc::ENOMEM => "the kernel has no memory left; free some and migrate again",
+        libc::EBADF => "the host gave no VM file descriptor, which is a bug of the program (QEMU)",
+        _ => return errno.to_string(),
+    };
+    cause.to_owned()
+}
+
+/// The same for one of the host's `table_allocate`.
+fn allocate_cause(errno: Errno) -> String {
+    let cause = match errno.number() {
+        libc::ENOMEM | libc::ENOSPC => {
+            "this host has no memory for it in one piece; under KVM-HV the kernel's parameter kvm_cma_resv_ratio \
+             limits it: free some, raise that limit, or start the guest with less maxmem"
+        }
+        libc::EBUSY => "the vCPUs run here already, which is a bug of the program (QEMU)",
+        _ => return errno.to_string(),
+    };
+    cause.to_owned()
+}
+
+/// The size of a table of this order, as people write it.
+fn size(order: Order) -> String {
+    let log2 = order.log2_bytes();
+    let (unit, shift) =
+        [("GiB", 30), ("MiB", 20)].into_iter().find(|(_, at)| log2 >= *at).unwrap_or(("KiB", 10));
+    format!("{} {unit}", 1 << (log2 - shift))
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Argument(what) => write!(f, "wrong call: {what}"),
-            Error::State(what) => write!(f, "wrong order of calls: {what}"),
-            Error::Reentered(what) => write!(f, "{what} was called from inside itself"),
+            Error::Argument(what) => write!(f, "wrong call about the hash table: {what}"),
+            Error::State(what) => write!(f, "wrong order of calls about the hash table: {what}"),
+            Error::Reentered(what) => write!(f, "{what} of the hash table was called from inside itself"),
             Error::Order { order } => write!(
                 f,
                 "a hash table of order {order} cannot be migrated: orders 18 to 36 (256 KiB to 64 GiB) can"
             ),
             Error::NoSuchSlot { slot, order } => write!(
                 f,
-                "slot {slot} is outside the table of order {}, which has {} slots",
+                "slot {slot} is outside the hash table of order {}, which has {} slots",
                 order.log2_bytes(),
                 order.slots()
             ),
             Error::Buffer { bytes } => {
-                write!(f, "a read buffer of {bytes} bytes holds no record: at least 25 are needed")
+                write!(
+                    f,
+                    "a read buffer of {bytes} bytes holds no record of the hash table: at least 25 are needed"
+                )
             }
-            Error::Memory { bytes, what } => write!(f, "there are no {bytes} bytes of memory to be had {what}"),
-            Error::Table(errno) => write!(f, "the host could not name the guest's hash table: {errno}"),
+            Error::Memory { bytes, what } => write!(
+                f,
+                "there are no {bytes} bytes of memory to be had for the hash table ({what}): free some and try again"
+            ),
+            Error::Table(errno) => write!(
+                f,
+                "the host could not name the guest's hash table, which is a bug of the program (QEMU): {errno}"
+            ),
             Error::Open(access, errno) => {
                 let to = match access {
                     Access::Read => "read",
                     Access::Write => "write",
                 };
-                write!(f, "cannot {to} the kernel's hash table: {errno}; {}", open_cause(*errno))
+                write!(f, "cannot {to} the kernel's hash table: {}", open_cause(*errno))
             }
             Error::KernelRead { slot, pass, errno } => write!(
                 f,
-                "reading the kernel's hash table failed from slot {slot} on in pass {pass}: {errno}; the migration \
-                 cannot go on, the guest can"
+                "reading the kernel's hash table failed from slot {slot} on in pass {pass}: {errno}; the guest \
+                 can go on, a migration that read it cannot: migrate again"
             ),
             Error::KernelRecord { wrong: WrongRecord { header, why }, slot } => write!(
                 f,
                 "the kernel's record for slot {} ({} valid, {} invalid; read from slot {slot} on) is wrong: {why}; was \
-                 the table replaced without spapr_htab_quiesce?",
+                 the hash table replaced without spapr_htab_quiesce?",
                 header.index, header.n_valid, header.n_invalid
             ),
             Error::FirstPassShort { end, order } => write!(
@@ -91,16 +127,16 @@ impl fmt::Display for Error {
                 order.slots()
             ),
             Error::KernelWrite { slot, slots, errno } => {
-                write!(f, "loading slot {slot} into the kernel's hash table failed: {errno}")?;
+                write!(f, "loading slot {slot}")?;
                 if *slots > 1 {
                     write!(f, " (or one of the {} slots after it)", slots - 1)?;
                 }
-                write!(f, "; {}", write_cause(*errno))
+                write!(f, " into the kernel's hash table failed: {}", write_cause(*errno))
             }
             Error::KernelShort { slot, took, gave } => write!(
                 f,
                 "the kernel took {took} of the {gave} bytes of the record for slot {slot} and gave no reason; the \
-                 table is incomplete"
+                 hash table is incomplete: report it with the kernel's version"
             ),
             Error::SizeUnsent { order } => write!(
                 f,
@@ -139,19 +175,32 @@ impl fmt::Display for Error {
             Error::TableReplaced => f.write_str(
                 "the guest's hash table was replaced while records for it were on their way; migrate again",
             ),
-            Error::Allocate(order, errno) => write!(
+            Error::TooLate(order) => write!(
                 f,
-                "the host could not allocate the hash table of order {} that the stream asks for: {errno}",
+                "refused a new hash table of order {} in section spapr/htab: the guest may already run here on the one \
+                 it has; report it with the version of the source's QEMU",
                 order.log2_bytes()
             ),
-            Error::Free(errno) => write!(f, "the host could not free its hash table: {errno}"),
-            Error::Internal => f.write_str(
-                "a bug in spapr-htab (a panic, see the log); a save under way refuses to go on until the next setup",
-            ),
-            Error::Reader(said) => write!(
+            Error::Allocate(order, errno) => write!(
                 f,
-                "a bug in spapr-htab (a panic while reading ahead: {said}); the save refuses to go on until the next \
-                 setup"
+                "the host could not allocate the hash table that the stream asks for (order {}, {}): {}",
+                order.log2_bytes(),
+                size(*order),
+                allocate_cause(*errno)
+            ),
+            Error::Free(errno) => write!(
+                f,
+                "the host could not free its hash table, which is a bug of the program (QEMU): {errno}"
+            ),
+            Error::NotAsSent(differences) => write!(
+                f,
+                "the hash table did not arrive as it was sent: {differences}; section spapr/htab was damaged on its \
+                 way: migrate again, and look for the fault in the network or the file between the two hosts"
+            ),
+            Error::Internal(said) => write!(
+                f,
+                "a bug in spapr-htab, which carries the hash table (a panic: {said}); a save that is under way refuses \
+                 to go on until the next setup; report it with these words"
             ),
         }
     }

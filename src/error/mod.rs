@@ -5,7 +5,8 @@ mod message;
 
 use crate::format::hpte::{Order, Slot};
 use crate::format::record::{RecordHeader, WrongRecord};
-use std::fmt;
+use std::any::Any;
+use std::{fmt, io};
 
 /// A positive errno value as Linux numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +28,7 @@ impl Errno {
     /// The calling thread's `errno`.
     #[must_use]
     pub fn last() -> Errno {
-        Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+        io::Error::last_os_error().into()
     }
 
     /// From a positive errno constant.
@@ -43,9 +44,17 @@ impl Errno {
     }
 }
 
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Errno {
+        error.raw_os_error().map_or(Errno::EIO, Errno)
+    }
+}
+
 impl fmt::Display for Errno {
+    /// The C library's text, without the number that Rust puts behind it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        std::io::Error::from_raw_os_error(self.0).fmt(f)
+        let text = io::Error::from_raw_os_error(self.0).to_string();
+        f.write_str(text.split(" (os error ").next().unwrap_or_default())
     }
 }
 
@@ -97,7 +106,7 @@ pub enum Error {
     Memory {
         /// What was asked for.
         bytes: u64,
-        /// What for.
+        /// What for, in words.
         what: &'static str,
     },
     /// The host could not say what table the guest has.
@@ -171,14 +180,16 @@ pub enum Error {
     NoTable(Place, RecordHeader),
     /// The table was replaced while records for it were on their way.
     TableReplaced,
+    /// The stream asks for a table when the guest may already run.
+    TooLate(Order),
     /// The host could not make a table of the size that the stream asked for.
     Allocate(Order, Errno),
     /// The host could not drop its table.
     Free(Errno),
-    /// A panic inside the library, caught at its border.
-    Internal,
-    /// A panic on the thread that reads ahead: what it said.
-    Reader(String),
+    /// What was loaded is not what was sent: what differs, in words.
+    NotAsSent(String),
+    /// A panic inside the library, caught at its border or on the thread that reads ahead: what it said.
+    Internal(String),
 }
 
 impl Error {
@@ -193,6 +204,7 @@ impl Error {
             | Error::Buffer { .. }
             | Error::Version(_)
             | Error::TableReplaced
+            | Error::TooLate(_)
             | Error::OutOfTable(..)
             | Error::NoTable(..) => Errno(libc::EINVAL),
             Error::Reentered(_) => Errno(libc::EDEADLK),
@@ -210,12 +222,21 @@ impl Error {
             | Error::Truncated(_) => Errno::EIO,
             Error::Memory { .. } => Errno(libc::ENOMEM),
             Error::SizeUnsent { .. } => Errno(libc::EAGAIN),
-            Error::Internal | Error::Reader(_) => Errno(libc::ENOTRECOVERABLE),
+            Error::NotAsSent(_) => Errno(libc::EBADMSG),
+            Error::Internal(_) => Errno(libc::ENOTRECOVERABLE),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// What a panic was.
+#[must_use]
+pub fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::Internal(text.replace('\n', " "))
+}
 
 /// Makes room for `more` items, where there may be no memory for as many as there are.
 ///

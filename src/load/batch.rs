@@ -11,7 +11,7 @@ const FULL_BYTES: usize = 256 << 10;
 const FULL_RECORDS: usize = 1024;
 /// Room to begin with: a body of a later pass is small.
 const LEAST_BYTES: usize = 4 << 10;
-const WHAT: &str = "for records on their way into the hash table";
+const WHAT: &str = "records on their way in";
 
 /// A record among a batch's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -136,6 +136,25 @@ impl Loader {
     }
 }
 
+/// Reads one body and throws it away: the guest may already run here.
+///
+/// # Errors
+/// A failed stream, a stream that makes no sense for any table; [`Error::TooLate`] for a size.
+pub fn discard(stream: &mut dyn StreamReader, version: i32) -> Result<(), Error> {
+    if version != VERSION {
+        return Err(Error::Version(version));
+    }
+    let mut body = SectionReader::new(stream);
+    match body.header()? {
+        BodyHeader::NoTable => Ok(()),
+        BodyHeader::Table(order) => Err(Error::TooLate(order)),
+        BodyHeader::Records => {
+            let any = |_, _| Ok((Order::MAX, ()));
+            read_records(&mut body, &mut Batch::default(), any, |(), _| Ok(())).map(drop)
+        }
+    }
+}
+
 /// The guest's table, opened when there is something for it.
 struct Target<'a> {
     host: &'a dyn Host,

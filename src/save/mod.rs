@@ -95,10 +95,12 @@ impl Saver {
         let _running = self.running.enter("save_setup")?;
         *lock(&self.stats) = SaveStats::default();
         // Under the session's lock, so that whoever replaces the table finds it open or not yet looked at.
-        let begun = self.session().begin(host, options);
-        let table = begun.and_then(|table| self.announce(stream, &table).map(|()| table));
-        let table = table.inspect_err(|error| self.session().fail_setup(error.clone()))?;
+        let table = self.stays_failed(|| {
+            let table = self.session().begin(host, options)?;
+            self.announce(stream, &table).map(|()| table)
+        })?;
         lock(&self.stats).order = table.order();
+        self.session().had_turn(host.now());
         self.note_pending();
         match table {
             Table::None => log::debug!("spapr/htab: the guest has no hash table"),
@@ -138,6 +140,7 @@ impl Saver {
                 Opening::Table => self.records(&mut body, |body| self.sweep(body, deadline, stopped)),
             }
         })?;
+        self.session().had_turn(host.now());
         self.note_pending();
         Ok(progress)
     }
@@ -200,9 +203,27 @@ impl Saver {
                 Opening::NewTable(_) | Opening::Table => self.records(&mut body, |body| self.finish(body)),
             }
         })?;
-        self.queue.set_completed();
+        self.session().complete();
         self.note_pending();
         Ok(())
+    }
+
+    /// Sends the section's end once more, for a destination whose guest has run since a complete: nothing of the table,
+    /// which is another's there. Without a complete since the setup this is one.
+    ///
+    /// # Errors
+    /// As [`Saver::complete`].
+    pub fn complete_again(&self, host: &dyn Host, stream: &mut dyn StreamWriter) -> Result<(), Error> {
+        let running = self.running.enter("save_complete_again")?;
+        if !self.session().is_completed() {
+            drop(running);
+            return self.complete(host, stream);
+        }
+        let order = lock(&self.stats).order;
+        self.stays_failed(|| match order {
+            None => self.announce(stream, &Table::None),
+            Some(_) => self.records(&mut Body { host, stream, stopped: true }, |_| Ok(())),
+        })
     }
 
     /// Sends records until all of the table was read since the stop.
@@ -251,13 +272,22 @@ impl Saver {
     }
 
     /// An estimate of the bytes still to come: what is left of the first pass at the density seen so far, then as much
-    /// as the last sweep reported; 0 after a complete, until something begins to send more.
+    /// as the last sweep reported; 0 after a complete, until the next iterate.
     ///
     /// # Errors
     /// What the save failed with.
     pub fn pending(&self) -> Result<u64, Error> {
         self.note_pending();
         self.session().pending()
+    }
+
+    /// What of it the host is to wait for, `now` by its clock: nothing if iterate has not been called for a while.
+    ///
+    /// # Errors
+    /// As [`Saver::pending`].
+    pub fn awaited(&self, now: Nanos) -> Result<u64, Error> {
+        let pending = self.pending()?;
+        Ok(if self.session().is_awaited(now) { pending } else { 0 })
     }
 
     /// Stops reading the table, which is about to be freed or replaced. When this returns nothing reads it. Returns

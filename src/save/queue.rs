@@ -131,8 +131,6 @@ struct Flow {
     failed: Option<Error>,
     /// The thread is to end.
     closed: bool,
-    /// A complete has sent all. Nothing has begun to send more since.
-    completed: bool,
 }
 
 impl Queue {
@@ -177,7 +175,6 @@ impl Queue {
                 reading: false,
                 failed: None,
                 closed: false,
-                completed: false,
             });
         });
     }
@@ -231,7 +228,6 @@ impl Queue {
         self.change(|state| {
             let stop = state.vm.stop();
             let Some(flow) = &mut state.flow else { return Ok(Next::Gone) };
-            flow.completed &= aim == Aim::Finish;
             let next = match flow.pop() {
                 Some(records) => Next::Records(records),
                 None => match &flow.failed {
@@ -296,15 +292,8 @@ impl Queue {
     pub fn vm(&self, change: impl FnOnce(&mut RunState)) -> Option<StopId> {
         self.change(|state| {
             change(&mut state.vm);
-            let stop = state.vm.stop();
-            state.flow.iter_mut().for_each(|flow| flow.completed &= stop.is_some());
-            stop
+            state.vm.stop()
         })
-    }
-
-    /// A complete has sent all.
-    pub fn set_completed(&self) {
-        self.change_flow(|flow| flow.completed = true);
     }
 
     /// The pass of the next read, counted from 1 since the setup; 0 without a table.
@@ -319,13 +308,11 @@ impl Queue {
         self.lock().flow.as_ref().map_or(0, |flow| flow.bytes)
     }
 
-    /// Bytes that were read and an estimate of those that are still to be read. 0 after a complete, until iterate takes
-    /// something, the VM runs or another table is opened.
+    /// Bytes that were read and an estimate of those that are still to be read.
     #[must_use]
     pub fn pending(&self) -> u64 {
         let state = self.lock();
-        let flow = state.flow.as_ref().filter(|flow| !flow.completed);
-        flow.map_or(0, |flow| flow.bytes as u64 + flow.sweep.bytes_left(state.vm.stop()))
+        state.flow.as_ref().map_or(0, |flow| flow.bytes as u64 + flow.sweep.bytes_left(state.vm.stop()))
     }
 
     /// How many threads wait for a change.
@@ -414,7 +401,7 @@ impl Flow {
             self.push(Records { buffer, tally, pass, looked_up: true, sweep_end: None });
         }
         if let Some(last) = self.ready.back_mut() {
-            reserve(&mut last.buffer, bytes, "for what a lookup read")?;
+            reserve(&mut last.buffer, bytes, "what a lookup read")?;
             last.buffer.extend_from_slice(&header.to_stream());
             last.buffer.extend_from_slice(entries);
             last.tally.count(header);

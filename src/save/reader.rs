@@ -4,7 +4,7 @@
 //! A read of the kernel's fd may look at the whole table before it returns. Made by a thread, it holds up neither RAM's
 //! pages while the guest runs nor, if the VM's stop is reported in time, the guest while it is stopped.
 
-use crate::error::{Error, reserve};
+use crate::error::{Errno, Error, panicked, reserve};
 use crate::host::{Clock, Host, Nanos};
 use crate::save::queue::{Aim, Job, Next, Queue, SharedQueue};
 use crate::save::source::{MAX_CHUNK_BYTES, Source};
@@ -14,7 +14,6 @@ use crate::sync::signals;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
-use std::{any, io};
 
 /// The most bytes that a thread reads ahead, if nothing else is asked for: 32 full reads.
 pub const DEFAULT_QUEUE_BYTES: usize = 4 << 20;
@@ -117,7 +116,7 @@ impl Who {
         queue: &SharedQueue,
         source: Box<dyn Source>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Who, (Box<dyn Source>, io::Error)> {
+    ) -> Result<Who, (Box<dyn Source>, Errno)> {
         // A closure that is never run takes along what it owns; the source is not the closure's before it runs.
         let source = Arc::new(Mutex::new(Some(source)));
         let work = {
@@ -134,7 +133,7 @@ impl Who {
         };
         match spawned {
             Ok(thread) => Ok(Who::Thread { clock, thread: Some(thread) }),
-            Err(error) => Err((lock(&source).take().expect("no thread took it"), error)),
+            Err(error) => Err((lock(&source).take().expect("no thread took it"), error.into())),
         }
     }
 }
@@ -143,7 +142,7 @@ impl Who {
 fn read_on(source: &mut dyn Source, queue: &Queue, clock: &dyn Clock) {
     while let Some(job) = queue.wait_for_job() {
         let done = catch_unwind(AssertUnwindSafe(|| read(source, job, clock, None)));
-        queue.finish_job(done.unwrap_or_else(|panic| Err(Error::Reader(message(panic.as_ref())))));
+        queue.finish_job(done.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
     }
 }
 
@@ -156,15 +155,9 @@ fn read(
 ) -> Result<(Read, Vec<u8>), Error> {
     let Job { at, stop, mut buffer } = job;
     let missing = MAX_CHUNK_BYTES - buffer.len();
-    reserve(&mut buffer, missing, "for records on their way out of the hash table")?;
+    reserve(&mut buffer, missing, "records on their way out")?;
     buffer.resize(MAX_CHUNK_BYTES, 0);
     let began = clock.now();
     let chunk = source.read(at, &mut buffer, clock, deadline)?;
     Ok((Read { chunk, stop, began, ended: clock.now() }, buffer))
-}
-
-/// What a panic said.
-fn message(panic: &(dyn any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

@@ -14,6 +14,10 @@ use crate::table::Table;
 /// Looked-up records kept for the stream. Beyond this the whole table is sent again instead.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
 
+/// How long a table is waited for that gets no turn: ten of QEMU's rounds of 100 ms. Each round asks RAM first, so a
+/// table that no round came to may have to wait until RAM has converged, and RAM until the wait for the table is over.
+const PATIENCE: Nanos = Nanos(1_000_000_000);
+
 /// How tables are saved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SaveOptions {
@@ -42,7 +46,7 @@ enum Phase {
     /// No save, or one that has ended.
     #[default]
     Idle,
-    /// The save was set up while the table was being replaced.
+    /// The table is not open yet: it is being replaced, or this is the moment before.
     Unopened,
     /// The save has failed; every call returns this until the next setup.
     Failed(Error),
@@ -79,6 +83,10 @@ pub struct Session {
     resend: bool,
     /// Passes over tables that this one replaced.
     earlier_passes: u64,
+    /// A complete of this save has sent all that there was.
+    completed: bool,
+    /// When setup or the last iterate ended; `None` outside a save, and after a complete until the next iterate.
+    last_turn: Option<Nanos>,
 }
 
 impl Session {
@@ -94,6 +102,8 @@ impl Session {
             unsent: None,
             resend: false,
             earlier_passes: 0,
+            completed: false,
+            last_turn: None,
         }
     }
 
@@ -101,12 +111,12 @@ impl Session {
     /// replaced, whose size follows.
     ///
     /// # Errors
-    /// The table cannot be named or opened; then no save is under way.
+    /// The table cannot be named or opened.
     pub fn begin(&mut self, host: &dyn Host, options: SaveOptions) -> Result<Table, Error> {
         self.end();
         self.options = options;
+        self.phase = Phase::Unopened;
         if self.replacing.is_some() {
-            self.phase = Phase::Unopened;
             return Ok(Table::None);
         }
         let table = host.table()?;
@@ -118,10 +128,7 @@ impl Session {
     /// Ends a save, if one is under way, and returns whether one was.
     pub fn end(&mut self) -> bool {
         let was_saving = self.is_saving();
-        self.phase = Phase::Idle;
-        self.unsent = None;
-        self.resend = false;
-        self.earlier_passes = 0;
+        *self = Session { replacing: self.replacing.take(), ..Session::new(self.queue.clone()) };
         was_saving
     }
 
@@ -172,15 +179,38 @@ impl Session {
         }
     }
 
+    /// Notes that setup or iterate ended at this time.
+    pub fn had_turn(&mut self, now: Nanos) {
+        self.last_turn = Some(now);
+    }
+
+    /// Notes that a complete has sent all.
+    pub fn complete(&mut self) {
+        self.completed = true;
+        self.last_turn = None;
+    }
+
+    /// Whether one has since the setup, and nothing failed since but to take up another table.
+    #[must_use]
+    pub fn is_completed(&self) -> bool {
+        self.completed
+    }
+
+    /// Whether the host does well to wait for what is pending.
+    #[must_use]
+    pub fn is_awaited(&self, now: Nanos) -> bool {
+        self.last_turn.is_some_and(|turn| now.since(turn) < PATIENCE)
+    }
+
     /// The bytes still to come: those that wait, exactly, and an estimate of those that are still to be read. 0 after a
-    /// complete.
+    /// complete, until the next iterate.
     ///
     /// # Errors
     /// What the save failed with.
     pub fn pending(&self) -> Result<u64, Error> {
         match &self.phase {
             Phase::Failed(error) => Err(error.clone()),
-            Phase::Open(_) => Ok(self.queue.pending()),
+            Phase::Open(_) if self.last_turn.is_some() => Ok(self.queue.pending()),
             _ => Ok(0),
         }
     }
@@ -224,14 +254,10 @@ impl Session {
 
     /// Makes later calls fail until the next setup or cleanup. The first error stays.
     pub fn fail(&mut self, error: Error) {
+        self.completed = false;
         if self.is_saving() && !matches!(self.phase, Phase::Failed(_)) {
             self.phase = Phase::Failed(error);
         }
-    }
-
-    /// The setup failed, which later calls return.
-    pub fn fail_setup(&mut self, error: Error) {
-        self.phase = Phase::Failed(error);
     }
 
     /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was
@@ -268,7 +294,7 @@ impl Session {
         // The one before ends first: it has the queue.
         self.phase = Phase::Unopened;
         let opened = host.table().and_then(|table| Ok((table, self.open(host, table, true)?)));
-        let (table, phase) = opened.inspect_err(|error| self.fail(error.clone()))?;
+        let (table, phase) = opened.inspect_err(|error| self.phase = Phase::Failed(error.clone()))?;
         self.phase = phase;
         self.table = table;
         Ok(table)

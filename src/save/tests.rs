@@ -370,7 +370,7 @@ fn quiesce_ends_a_complete_that_waits_between_two_reads() {
         save.saver.quiesce();
         let result = ended.recv_timeout(std::time::Duration::from_secs(20));
         // Whatever came of it, it is over now.
-        save.saver.fail(Error::Internal);
+        save.saver.fail(Error::Internal(String::new()));
         assert_eq!(
             result.expect("complete has ended"),
             Err(Error::State("the table was replaced during complete"))

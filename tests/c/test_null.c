@@ -131,6 +131,16 @@ static void null_save_complete(void **state)
     guest_free(guest);
 }
 
+static void null_save_complete_again(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+
+    (void)state;
+    assert_int_equal(spapr_htab_save_complete_again(NULL, NULL), -EINVAL);
+    assert_fails(guest, spapr_htab_save_complete_again(guest->handle, NULL), EINVAL, "before setup");
+    guest_free(guest);
+}
+
 static void null_vm_state(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -242,6 +252,48 @@ static void null_load(void **state)
     guest_free(guest);
 }
 
+static void null_load_discard(void **state)
+{
+    struct buffer stream = {0};
+    struct guest *guest;
+
+    (void)state;
+    assert_int_equal(spapr_htab_load_discard(NULL, NULL, 1), -EINVAL);
+    assert_int_equal(spapr_htab_load_discard(NULL, &stream, 1), -EINVAL);
+
+    guest = guest_without_handle(SPAPR_HTAB_TABLE_MEMORY, 18);
+    guest->host.get = NULL;
+    guest_open(guest);
+    assert_fails(guest, spapr_htab_load_discard(guest->handle, &stream, 1), EINVAL, "get callback");
+    guest_free(guest);
+
+    /* With no more than is needed. */
+    guest = guest_without_handle(SPAPR_HTAB_TABLE_MEMORY, 0);
+    guest->host.stream_error = NULL;
+    guest->host.table_allocate = NULL;
+    guest->host.table_free = NULL;
+    guest_open(guest);
+    assert_fails(guest, spapr_htab_load_discard(guest->handle, &stream, 1), EIO, "ended");
+    buffer_be32(&stream, 0xffffffff);
+    assert_int_equal(spapr_htab_load_discard(guest->handle, &stream, 1), 0);
+    guest_free(guest);
+    buffer_clear(&stream);
+}
+
+static void null_load_check(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+    struct SpaprHtabSum sum = {.order = 18};
+
+    (void)state;
+    assert_int_equal(spapr_htab_load_check(NULL, 0, NULL), -EINVAL);
+    assert_int_equal(spapr_htab_load_check(NULL, sizeof(sum), &sum), -EINVAL);
+    assert_fails(guest, spapr_htab_load_check(guest->handle, sizeof(sum), NULL), EINVAL, "NULL");
+    assert_fails(guest, spapr_htab_load_check(guest->handle, 0, &sum), EINVAL, "empty");
+    assert_int_equal(spapr_htab_load_check(guest->handle, sizeof(sum), &sum), 0);
+    guest_free(guest);
+}
+
 static void null_load_cleanup(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -274,7 +326,7 @@ static void null_read_hptes(void **state)
     assert_fails(guest, spapr_htab_read_hptes(guest->handle, 0, SIZE_MAX, entry), EINVAL, "outside");
     assert_fails(guest, spapr_htab_read_hptes(guest->handle, 0, SIZE_MAX / 32, entry), EINVAL, "outside");
     assert_fails(guest, spapr_htab_read_hptes(guest->handle, UINT64_MAX, 1, entry), EINVAL,
-                 "outside the table");
+                 "outside the hash table");
     assert_string_equal((char *)entry, "unchanged");
     assert_int_equal(spapr_htab_read_hptes(guest->handle, 0, 0, entry), 0);
     assert_string_equal((char *)entry, "unchanged");
@@ -305,6 +357,41 @@ static void null_stats(void **state)
     guest_free(guest);
 }
 
+static void null_save_sum(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+    struct SpaprHtabSum sum = {.order = 77};
+
+    (void)state;
+    assert_int_equal(spapr_htab_save_sum(NULL, 0, NULL), -EINVAL);
+    assert_int_equal(spapr_htab_save_sum(NULL, sizeof(sum), &sum), -EINVAL);
+    assert_int_equal(spapr_htab_save_sum(guest->handle, sizeof(sum), NULL), -EINVAL);
+    assert_int_equal(spapr_htab_save_sum(guest->handle, 0, &sum), -EINVAL);
+    assert_int_equal(sum.order, 77);
+    guest_free(guest);
+}
+
+static void null_describe(void **state)
+{
+    struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
+    char text[16] = "abc";
+    size_t whole;
+
+    (void)state;
+    assert_int_equal(spapr_htab_describe(NULL, 0, NULL), 0);
+    assert_int_equal(spapr_htab_describe(NULL, sizeof(text), text), 0);
+    whole = spapr_htab_describe(guest->handle, 0, NULL);
+    assert_true(whole > 100);
+    assert_int_equal(spapr_htab_describe(guest->handle, sizeof(text), NULL), whole);
+    assert_int_equal(spapr_htab_describe(guest->handle, 0, text), whole);
+    assert_string_equal(text, "abc");
+    assert_int_equal(spapr_htab_describe(guest->handle, 1, text), whole);
+    assert_string_equal(text, "");
+    assert_int_equal(spapr_htab_describe(guest->handle, sizeof("spapr-htab"), text), whole);
+    assert_string_equal(text, "spapr-htab");
+    guest_free(guest);
+}
+
 static void null_pass(void **state)
 {
     struct guest *guest = guest_new(SPAPR_HTAB_TABLE_MEMORY, 18);
@@ -330,11 +417,33 @@ static void null_pass(void **state)
     }
 
 static const struct CMUnitTest tests[] = {
-    TEST(new),          TEST(free),         TEST(last_error),    TEST(version),          TEST(abi_version),
-    TEST(save_setup),   TEST(save_iterate), TEST(save_complete), TEST(vm_state),         TEST(save_cleanup),
-    TEST(save_pending), TEST(quiesce),      TEST(resume),        TEST(resume_unchanged), TEST(dirty_log_read),
-    TEST(load),         TEST(load_finish),  TEST(load_cleanup),  TEST(read_hptes),       TEST(write_hpte),
-    TEST(stats),        TEST(pass),
+    TEST(new),
+    TEST(free),
+    TEST(last_error),
+    TEST(version),
+    TEST(abi_version),
+    TEST(save_setup),
+    TEST(save_iterate),
+    TEST(save_complete),
+    TEST(save_complete_again),
+    TEST(vm_state),
+    TEST(save_cleanup),
+    TEST(save_pending),
+    TEST(quiesce),
+    TEST(resume),
+    TEST(resume_unchanged),
+    TEST(dirty_log_read),
+    TEST(load),
+    TEST(load_discard),
+    TEST(load_finish),
+    TEST(load_check),
+    TEST(load_cleanup),
+    TEST(read_hptes),
+    TEST(write_hpte),
+    TEST(stats),
+    TEST(save_sum),
+    TEST(pass),
+    TEST(describe),
 };
 
 int main(int argc, char **argv)

@@ -87,6 +87,44 @@ static void pass_of_any_size(void **state)
     buffer_clear(&stream);
 }
 
+static void sum_of_any_size(void **state)
+{
+    struct guest *guest = guest_new(MEMORY, 18);
+    union {
+        struct SpaprHtabSum sum;
+        uint8_t bytes[sizeof(struct SpaprHtabSum) + 64];
+    } known;
+    struct SpaprHtabSum whole, empty = {.order = 18};
+    struct buffer stream = {0};
+
+    (void)state;
+    guest_fill(guest, 3, 3);
+    save_begin(guest, &stream);
+    assert_int_equal(spapr_htab_save_complete(guest->handle, &stream), 0);
+    assert_int_equal(spapr_htab_save_sum(guest->handle, sizeof(whole), &whole), 0);
+    assert_int_equal(whole.order, 18);
+    assert_int_equal(whole.crc32, stats_of(guest).save_crc32);
+    assert_true(whole.records > 0 && whole.bytes > 0);
+    for (size_t size = 1; size <= sizeof(known); size++) {
+        size_t both = size < sizeof(whole) ? size : sizeof(whole);
+
+        memset(&known, FILLED, sizeof(known));
+        assert_int_equal(spapr_htab_save_sum(guest->handle, size, &known.sum), 0);
+        assert_memory_equal(&known, &whole, both);
+        all_bytes(&known, both, size, 0);
+        all_bytes(&known, size, sizeof(known), FILLED);
+
+        /* Nothing was loaded. What only one side knows is not compared. */
+        memset(&known, FILLED, sizeof(known));
+        memcpy(&known, &empty, both);
+        assert_int_equal(spapr_htab_load_check(guest->handle, size, &known.sum), 0);
+        known.bytes[both - 1] ^= 1;
+        assert_int_equal(spapr_htab_load_check(guest->handle, size, &known.sum), -EBADMSG);
+    }
+    guest_free(guest);
+    buffer_clear(&stream);
+}
+
 static void host_of_any_size(void **state)
 {
     struct {
@@ -228,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stats_of_any_size),
         cmocka_unit_test(pass_of_any_size),
+        cmocka_unit_test(sum_of_any_size),
         cmocka_unit_test(host_of_any_size),
         cmocka_unit_test(host_is_copied),
         cmocka_unit_test(both_sides_log_the_same_crc),

@@ -8,7 +8,11 @@ use htab_harness::world::{Kind, Place, Wire, World};
 use htab_model::Vm;
 use htab_model::record::{Record, hpte};
 use spapr_htab::exports::{spapr_htab_quiesce, spapr_htab_resume};
-use spapr_htab::inside::capi::types::{SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD};
+use spapr_htab::inside::capi::types::{
+    SPAPR_HTAB_GATHER, SPAPR_HTAB_READ_AHEAD, SpaprHtabPass, SpaprHtabSum,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const ORDER: u32 = 18;
 const SLOTS: u64 = 1 << (ORDER - 4);
@@ -242,12 +246,96 @@ fn nothing_is_pending_after_a_complete() {
         from.quiesce().expect("quiesce");
         from.world.replace(ORDER).expect("a reset");
         from.resume().expect("resume");
-        assert!(from.pending().is_ok_and(|bytes| bytes > 0), "another table");
+        from.vm_state(true).expect("it runs, here or elsewhere");
+        assert_eq!((from.pending(), from.stats().save_pending), (Ok(0), 0), "nobody waits for another table");
+        from.iterate(&wire, 0).expect("iterate");
+        assert!(from.pending().is_ok_and(|bytes| bytes > 0), "the save goes on after all");
         settle(&from, &wire);
         from.complete(&wire).expect("complete of the other");
         assert_eq!(from.pending(), Ok(0));
         from.setup(&wire).expect("the next migration");
         assert!(from.pending().is_ok_and(|bytes| bytes > 0), "all of it");
+    }
+}
+
+#[test]
+fn the_end_of_a_save_is_written_again_without_the_table() {
+    for from in sources() {
+        let wire = Wire::default();
+        assert_eq!(from.complete_again(&wire).expect_err("nothing to end").errno, libc::EINVAL);
+        from.setup(&wire).expect("setup");
+        // The first one is a complete like any other.
+        assert!(written(&wire, || from.complete_again(&wire)).len() > 1000);
+        arrives(&from, &wire);
+        // What the reset source has is not the running guest's; nor is it of importance that it cannot be opened.
+        for reset in [Some(Call::Table), None] {
+            from.quiesce().expect("quiesce");
+            assert_eq!(written(&wire, || from.complete_again(&wire)), [0; 12]);
+            from.world.replace(ORDER + 1).expect("a reset");
+            from.world.store(5, Some(hpte(99)));
+            if let Some(call) = reset {
+                from.world.plan.fail(call, 0, Fault::Errno(libc::EMFILE));
+            }
+            assert_eq!(from.resume().is_err(), reset.is_some());
+            from.world.plan.clear();
+            assert_eq!(written(&wire, || from.complete_again(&wire)), [0; 12]);
+        }
+        // What fails stays failed, this too.
+        from.world.plan.fail(Call::Put, 1, Fault::Errno(libc::EPIPE));
+        assert_eq!(from.complete_again(&wire).expect_err("the stream failed").errno, libc::EPIPE);
+        from.world.plan.clear();
+        from.complete_again(&wire).expect_err("a part is missing");
+        from.setup(&wire).expect("the next migration");
+        assert!(written(&wire, || from.complete_again(&wire)).len() > 12, "not completed since the setup");
+        from.cleanup().expect("cleanup");
+        from.complete_again(&wire).expect_err("no save");
+        from.world.forget();
+        from.setup(&wire).expect("a guest without a table");
+        for _ in 0..2 {
+            assert_eq!(written(&wire, || from.complete_again(&wire)), [0xff; 4]);
+        }
+    }
+}
+
+#[test]
+fn a_table_that_gets_no_turn_is_not_waited_for() {
+    const SECOND: u64 = 1_000_000_000;
+    for from in sources() {
+        let time = Arc::new(AtomicU64::new(5 * SECOND));
+        let clock = Arc::clone(&time);
+        from.world.set_clock(Box::new(move |_| clock.load(Relaxed)));
+        let pass = |nanos| {
+            time.fetch_add(nanos, Relaxed);
+        };
+        let waited_for = || from.pending().expect("a figure") > 0;
+        let wire = Wire::default();
+        from.setup(&wire).expect("setup");
+        pass(SECOND - 1);
+        assert!(waited_for(), "it may still get its turn");
+        pass(1);
+        assert!(!waited_for(), "RAM takes all there is");
+        assert!(from.stats().save_pending > 0, "the figure stays what it is");
+        from.iterate(&wire, 0).expect("a turn");
+        assert!(waited_for());
+        pass(SECOND);
+        assert!(!waited_for());
+        from.quiesce().expect("quiesce");
+        from.world.replace(ORDER).expect("a reset");
+        from.resume().expect("resume");
+        assert!(!waited_for(), "another table has no other turn");
+        // Between iterate's beginning and its end.
+        let late = Arc::clone(&time);
+        from.world.when(
+            Call::Put,
+            0,
+            Box::new(move |_| {
+                late.fetch_add(2 * SECOND, Relaxed);
+            }),
+        );
+        from.iterate(&wire, -1).expect("a slow stream");
+        assert!(waited_for(), "iterate has only just ended");
+        from.cleanup().expect("cleanup");
+        assert!(!waited_for());
     }
 }
 
@@ -473,4 +561,119 @@ fn a_wrong_version_forgets_what_waits() {
     assert_eq!(to.load(&Wire::of(&many(10)), 2).expect_err("a version").errno, libc::EINVAL);
     to.load_finish().expect("nothing waits");
     assert_eq!(to.world.dump(), [], "a migration that failed loads nothing more");
+}
+
+#[test]
+fn what_did_not_arrive_as_it_was_sent_is_named() {
+    const SIZE: usize = size_of::<SpaprHtabSum>();
+    for from in sources() {
+        let wire = Wire::default();
+        assert_eq!(from.sum(), SpaprHtabSum::default(), "nothing was sent");
+        from.setup(&wire).expect("setup");
+        settle(&from, &wire);
+        from.complete(&wire).expect("complete");
+        from.cleanup().expect("cleanup");
+        let (sum, stats) = (from.sum(), from.stats());
+        let (crc32, records, bytes) = (stats.save_crc32, stats.save_records, stats.save_bytes);
+        assert_eq!(sum, SpaprHtabSum { order: ORDER, crc32, records, bytes });
+
+        let to = Handle::new(World::new(Kind::Kernel, None), SPAPR_HTAB_GATHER, None);
+        while wire.left() > 0 {
+            to.load(&wire, 1).expect("a section");
+        }
+        to.load_check(SIZE, &sum).expect("all came, and what waited is in the table");
+        assert_eq!(to.world.dump(), from.world.dump());
+        let all = [
+            (format!("order {ORDER} came, 19 went; "), SpaprHtabSum { order: 19, ..sum }),
+            (format!("CRC-32 {crc32:08x} came, 00000001 went; "), SpaprHtabSum { crc32: 1, ..sum }),
+            (format!("records {records} came, 2 went; "), SpaprHtabSum { records: 2, ..sum }),
+            (format!("bytes {bytes} came, 3 went; "), SpaprHtabSum { bytes: 3, ..sum }),
+        ];
+        for (nth, (words, sent)) in all.iter().enumerate() {
+            let failure = to.load_check(SIZE, sent).expect_err(words);
+            assert_eq!(failure.errno, libc::EBADMSG);
+            let begin = format!("the hash table did not arrive as it was sent: {words}section spapr/htab ");
+            assert!(failure.sentence.starts_with(&begin), "{}", failure.sentence);
+            // An older program knows the order and the CRC only.
+            assert_eq!(to.load_check(8, sent).is_err(), nth < 2);
+        }
+        let other = SpaprHtabSum { order: 19, crc32: 1, records: 2, bytes: 3 };
+        let sentence = to.load_check(SIZE, &other).expect_err("nothing is right").sentence;
+        assert!(sentence.contains(&all.map(|(words, _)| words).concat()), "{sentence}");
+        // The order is that of the table there is now.
+        to.world.forget();
+        let sentence = to.load_check(SIZE, &sum).expect_err("no table").sentence;
+        assert!(sentence.contains(&format!("sent: order 0 came, {ORDER} went; section")), "{sentence}");
+        to.load(&Wire::of(&19_u32.to_be_bytes()), 1).expect("a size");
+        to.load(&Wire::of(&many(10)), 1).expect("records that wait");
+        to.world.plan.fail(Call::Write, 0, Fault::Errno(libc::EBUSY));
+        assert_eq!(to.load_check(SIZE, &sum).expect_err("vCPUs run").errno, libc::EBUSY);
+    }
+}
+
+#[test]
+fn what_the_library_did_is_described_in_lines() {
+    let from = source(Kind::Kernel, ORDER, 0);
+    let wire = Wire::default();
+    from.setup(&wire).expect("setup");
+    settle(&from, &wire);
+    from.world.store(77, Some(hpte(99)));
+    from.read_hptes(77, 1).expect("a lookup");
+    from.complete(&wire).expect("complete");
+    from.load(&Wire::of(&many(10)), 1).expect("a section");
+    let stats = from.stats();
+    let line = |what: &str, pass: SpaprHtabPass| {
+        let SpaprHtabPass { records, valid, invalid, bytes, time_ns } = pass;
+        let us = time_ns / 1000;
+        format!("  {what}: {valid} valid, {invalid} invalid, {records} records, {bytes} bytes, {us} us")
+    };
+    let mut wanted = vec![
+        format!("spapr-htab {}", env!("CARGO_PKG_VERSION")),
+        format!("saved: order 18, CRC-32 {:08x}, pending 0 bytes", stats.save_crc32),
+    ];
+    let passes = 1..=stats.save_passes;
+    wanted.extend(passes.map(|nth| line(&format!("pass {nth}"), from.pass(nth).expect("a pass"))));
+    wanted.extend([
+        line("all", stats.save_total),
+        line("stopped", stats.save_stopped),
+        line("looked up", stats.save_looked_up),
+        format!("loaded: 1 sections, CRC-32 {:08x}, 0 demoted", stats.load_crc32),
+        line("all", stats.load_total),
+    ]);
+    assert!(stats.save_passes >= 2 && stats.save_looked_up.valid > 0 && stats.load_total.records == 10);
+    assert_eq!(from.describe(), wanted.join("\n") + "\n");
+}
+
+#[test]
+fn what_comes_when_the_guest_runs_is_read_and_thrown_away() {
+    let empty: &[u8] = &[0; 12];
+    let bodies = [empty, &[0xff; 4], &many(3000), &to_body(&[Record::new(1 << 28, &[hpte(1)], 9)])];
+    for (kind, order) in [(Kind::Kernel, Some(ORDER)), (Kind::Memory, Some(ORDER)), (Kind::Kernel, None)] {
+        let to = Handle::new(World::new(kind, order), SPAPR_HTAB_GATHER, None);
+        if order.is_some() {
+            to.load(&Wire::of(&many(10)), 1).expect("records, which may wait");
+        }
+        let calls =
+            || [Call::Table, Call::Allocate, Call::Free, Call::Open].map(|call| to.world.plan.calls(call));
+        let state = || (to.describe(), calls(), to.world.dump());
+        let before = state();
+        for body in bodies {
+            // QEMU's next section begins where the body ends.
+            let wire = Wire::of(&[body, b"more"].concat());
+            to.load_discard(&wire, 1).expect("a body");
+            assert_eq!((wire.left(), state()), (4, before.clone()));
+            for cut in [0, 3, body.len() - 1] {
+                let failure = to.load_discard(&Wire::of(&body[..cut]), 1).expect_err("cut short");
+                assert_eq!((failure.errno, state()), (libc::EIO, before.clone()));
+            }
+        }
+        let failure = to.load_discard(&Wire::of(&19_u32.to_be_bytes()), 1).expect_err("a size");
+        assert_eq!(failure.errno, libc::EINVAL);
+        assert!(failure.sentence.contains("order 19") && failure.sentence.contains("already run"));
+        assert_eq!(to.load_discard(&Wire::of(empty), 2).expect_err("a version").errno, libc::EINVAL);
+        assert_eq!(to.load_discard(&Wire::of(&[0, 0, 0, 5]), 1).expect_err("no order").errno, libc::EINVAL);
+        assert_eq!(state(), before);
+        to.load_finish().expect("what waited is there still");
+        assert_eq!(to.world.dump().len(), if order.is_some() { 10 } else { 0 });
+    }
 }

@@ -97,10 +97,10 @@ fn a_stream_that_ends_too_early_is_neither_one_that_fails_nor_an_end() {
         assert_eq!(errno, libc::ECONNRESET);
         assert!(sentence.contains("failed at"), "cut at {cut}: {sentence}");
         let at = match cut {
-            ..4 => "record 0 of this section, at its byte 0",
-            4..60 => "record 0 of this section, at its byte 4",
-            60..68 => "record 1 of this section, at its byte 60",
-            68.. => "record 2 of this section, at its byte 68",
+            ..4 => "record 0 of section spapr/htab, at its byte 0",
+            4..60 => "record 0 of section spapr/htab, at its byte 4",
+            60..68 => "record 1 of section spapr/htab, at its byte 60",
+            68.. => "record 2 of section spapr/htab, at its byte 68",
         };
         assert!(sentence.contains(at), "cut at {cut}: {sentence}");
     }

@@ -107,9 +107,9 @@ fn the_bound_on_time_holds_for_empty_and_clean_tables() {
     while progress == Progress::More {
         let before = host.clock_now();
         progress = save.iterate(Some(16));
-        // Each look at the clock takes a nanosecond; a few more are for the statistics.
+        // Each look at the clock takes a nanosecond; a few more are for the statistics and the time of the turn.
         let took = host.clock_now() - before;
-        assert!(took <= 16 + 4, "call {calls} took {took} of 16 ns");
+        assert!(took <= 16 + 5, "call {calls} took {took} of 16 ns");
         calls += 1;
     }
     // 4,194,304 slots, 4096 of them to a look at the clock: 1024 looks a pass, at most 16 to a call.

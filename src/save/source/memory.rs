@@ -33,7 +33,7 @@ impl LastSent {
     fn new(order: Order) -> Result<LastSent, Error> {
         let mut slots = Vec::new();
         let len = usize::try_from(order.slots()).unwrap_or(usize::MAX);
-        reserve(&mut slots, len, "to compare with, as much again as the hash table has")?;
+        reserve(&mut slots, len, "a copy to compare with")?;
         slots.resize(len, Hpte::default());
         Ok(LastSent(slots))
     }

@@ -28,7 +28,7 @@ fn whoever_ends_reading_waits_for_one_read_at_most_and_leaves_nothing() {
                     .setup(&save.host, &mut Output::default(), SaveOptions::DEFAULT)
                     .map(|()| Some(saver)),
                 "fail" => {
-                    saver.fail(Error::Internal);
+                    saver.fail(Error::Internal(String::new()));
                     Ok(Some(saver))
                 }
                 _ => {

@@ -32,7 +32,7 @@ fn faults(call: Call, stage: Option<Stage>) -> Vec<(Fault, Wanted)> {
         Call::RateLimited => vec![(Fault::Value(1), Success), (Fault::Errno(libc::EIO), Success)],
         Call::Get => errnos(&[libc::EIO, libc::ECONNRESET, libc::ETIMEDOUT], "stream failed at"),
         Call::Table => errnos(&[libc::ENXIO, libc::ENODEV], "could not name"),
-        Call::Allocate => errnos(&[libc::ENOMEM, libc::EBUSY, libc::EINVAL], "table of order 18"),
+        Call::Allocate => errnos(&[libc::ENOMEM, libc::EBUSY, libc::EINVAL], "(order 18, 256 KiB)"),
         Call::Free => errnos(&[libc::EPERM, libc::EBUSY], "free"),
         Call::Open => errnos(
             &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINVAL, libc::EFAULT, libc::ENOTTY],

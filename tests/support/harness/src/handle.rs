@@ -3,15 +3,16 @@
 
 use crate::plan::as_library;
 use crate::world::{Wire, World};
-use libc::{c_int, c_void};
+use libc::{c_char, c_int, c_void};
 use spapr_htab::exports::{
-    spapr_htab_dirty_log_read, spapr_htab_free, spapr_htab_last_error, spapr_htab_load,
-    spapr_htab_load_cleanup, spapr_htab_load_finish, spapr_htab_new, spapr_htab_pass, spapr_htab_quiesce,
-    spapr_htab_read_hptes, spapr_htab_resume, spapr_htab_resume_unchanged, spapr_htab_save_cleanup,
-    spapr_htab_save_complete, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
-    spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
+    spapr_htab_describe, spapr_htab_dirty_log_read, spapr_htab_free, spapr_htab_last_error, spapr_htab_load,
+    spapr_htab_load_check, spapr_htab_load_cleanup, spapr_htab_load_discard, spapr_htab_load_finish,
+    spapr_htab_new, spapr_htab_pass, spapr_htab_quiesce, spapr_htab_read_hptes, spapr_htab_resume,
+    spapr_htab_resume_unchanged, spapr_htab_save_cleanup, spapr_htab_save_complete,
+    spapr_htab_save_complete_again, spapr_htab_save_iterate, spapr_htab_save_pending, spapr_htab_save_setup,
+    spapr_htab_save_sum, spapr_htab_stats, spapr_htab_vm_state, spapr_htab_write_hpte,
 };
-use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats};
+use spapr_htab::inside::capi::types::{SpaprHtabHost, SpaprHtabPass, SpaprHtabStats, SpaprHtabSum};
 
 /// What a function failed with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,13 +105,15 @@ impl<P> Handle<P> {
     /// The sentence of the last failure.
     #[must_use]
     pub fn last_error(&self) -> String {
-        // SAFETY: the handle is live; no bytes may be written, then as many as it said there are.
-        let len = unsafe { spapr_htab_last_error(self.raw, 0, std::ptr::null_mut()) };
-        let mut text = vec![b'?'; len + 1];
+        // SAFETY: the handle is live, and `size` bytes at `text` may be written.
+        text(|size, text| unsafe { spapr_htab_last_error(self.raw, size, text) })
+    }
+
+    /// What the monitor shows.
+    #[must_use]
+    pub fn describe(&self) -> String {
         // SAFETY: as above.
-        unsafe { spapr_htab_last_error(self.raw, text.len(), text.as_mut_ptr().cast()) };
-        assert_eq!(text.pop(), Some(0));
-        String::from_utf8(text).expect("UTF-8")
+        text(|size, text| unsafe { spapr_htab_describe(self.raw, size, text) })
     }
 
     pub fn setup(&self, out: impl Output<P>) -> Outcome {
@@ -126,6 +129,11 @@ impl<P> Handle<P> {
     pub fn complete(&self, out: impl Output<P>) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_save_complete(raw, out.pointer()) })
+    }
+
+    pub fn complete_again(&self, out: impl Output<P>) -> Outcome {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_save_complete_again(raw, out.pointer()) })
     }
 
     pub fn cleanup(&self) -> Outcome {
@@ -169,6 +177,18 @@ impl<P> Handle<P> {
         self.call(|raw| unsafe { spapr_htab_load(raw, input.pointer(), version) })
     }
 
+    pub fn load_discard(&self, input: impl Input<P>, version: c_int) -> Outcome {
+        // SAFETY: see `setup`.
+        self.call(|raw| unsafe { spapr_htab_load_discard(raw, input.pointer(), version) })
+    }
+
+    /// Finishes the load, and compares the first `size` bytes.
+    pub fn load_check(&self, size: usize, sent: &SpaprHtabSum) -> Outcome {
+        assert!(size <= size_of::<SpaprHtabSum>());
+        // SAFETY: see `setup`; there are as many bytes.
+        self.call(|raw| unsafe { spapr_htab_load_check(raw, size, sent) })
+    }
+
     pub fn load_finish(&self) -> Outcome {
         // SAFETY: see `setup`.
         self.call(|raw| unsafe { spapr_htab_load_finish(raw) })
@@ -192,6 +212,16 @@ impl<P> Handle<P> {
         self.call(|raw| unsafe { spapr_htab_write_hpte(raw, slot, v, r) })
     }
 
+    #[must_use]
+    pub fn sum(&self) -> SpaprHtabSum {
+        let mut sum = SpaprHtabSum::default();
+        let place = &raw mut sum;
+        // SAFETY: see `setup`; the place is ours, of that size.
+        let result = self.call(|raw| unsafe { spapr_htab_save_sum(raw, size_of::<SpaprHtabSum>(), place) });
+        assert_eq!(result, Ok(0));
+        sum
+    }
+
     /// What a pass sent, counted from 1.
     pub fn pass(&self, pass: u64) -> Result<SpaprHtabPass, Failure> {
         let mut figures = SpaprHtabPass::default();
@@ -210,6 +240,15 @@ impl<P> Handle<P> {
         assert_eq!(result, Ok(0));
         stats
     }
+}
+
+/// A text of the library's, of which nothing is asked for but its length first.
+fn text(ask: impl Fn(usize, *mut c_char) -> usize) -> String {
+    let len = ask(0, std::ptr::null_mut());
+    let mut text = vec![b'?'; len + 1];
+    assert_eq!(ask(text.len(), text.as_mut_ptr().cast()), len);
+    assert_eq!(text.pop(), Some(0));
+    String::from_utf8(text).expect("UTF-8")
 }
 
 impl<P> Drop for Handle<P> {

@@ -66,7 +66,7 @@ fn outside(setting: &Setting<'_>) -> Outcome {
         [(slots, 1), (slots - 1, 2), (0, usize::MAX >> 4), (u64::MAX, 1), (u64::from(u32::MAX), 8)]
     {
         let why = look(&migration, first, count).err().unwrap_or_default();
-        check!(why.contains("outside the table"), "{count} from {first} on: {why:?}");
+        check!(why.contains("outside the hash table"), "{count} from {first} on: {why:?}");
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ fn write(setting: &Setting<'_>) -> Outcome {
     put(51, v, r)?;
     put(51, 0, 0)?;
     let why = put(1 << 32, v, r).err().unwrap_or_default();
-    check!(why.contains("outside the table"), "{why:?}");
+    check!(why.contains("outside the hash table"), "{why:?}");
     check!(look(&migration, 50, 2)? == [(v, r), (0, 0)], "written, and removed again");
     migration.finish()
 }
