@@ -65,7 +65,7 @@ def large_tables_arrive(fleet, series):
 
 @case
 def no_memory_for_the_table(fleet, series):
-    """Where there is no memory for a table of a size that may be, the destination says so, with status 1 and no signal."""
+    """No memory for a table of a size that may be: the destination says so, with status 1 and no signal."""
     machine = fleet.held(series, **WIDE)
     # Its own table, which goes by the memory that it has, is smaller.
     destination = fleet.machine(machine.program, fleet.guest(memory=WIDE["memory"]), incoming=True)

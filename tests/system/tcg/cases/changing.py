@@ -166,7 +166,7 @@ def postcopies(fleet, machine):
     return machine
 
 
-# At 0x100, where a pseries machine begins: H_RESIZE_HPT_COMMIT of order 20, which nothing has prepared, again and again.
+# At 0x100, where a pseries machine begins: H_RESIZE_HPT_COMMIT of order 20, which was not prepared, again and again.
 # Leaves the last answer at 0x1008 and how many there were at 0x1000.
 RESIZES_IN_VAIN = (
     *(0x39C00000, 0x38600370, 0x38800000, 0x38A00014),  # li r14,0; li r3,H_RESIZE_HPT_COMMIT; li r4,0; li r5,20

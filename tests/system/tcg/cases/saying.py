@@ -18,7 +18,7 @@ OFF = "x-rust-htab=off"
 
 @case
 def reason_on_the_destination(fleet, series):
-    """With exit-on-error=false its query-migrate has the library's sentence, which names the section, and it lives on."""
+    """With exit-on-error=false its query-migrate has the library's sentence, which names the section; it lives on."""
     if series == "7.2":
         raise Skipped("7.2 has no exit-on-error")
     machine = fleet.start(series)
@@ -40,7 +40,7 @@ def reason_on_the_destination(fleet, series):
 
 @case
 def cancelled_quietly(fleet, series):
-    """A user's cancel is no failure of the table's, at whatever moment it comes. QEMU itself says some of the stream's."""
+    """A user's cancel is no failure of the table's, whenever it comes. QEMU itself says some of the stream's."""
     machine = fleet.start(series)
     for _ in range(CANCELS):
         destination = begin_slowly(fleet, machine, bandwidth=calmed(machine))
@@ -55,11 +55,10 @@ def cancelled_quietly(fleet, series):
 @case
 def checksum_without_the_library(fleet, series):
     """x-htab-crc=on would check nothing with x-rust-htab=off: refused at the start."""
-    command = [fleet.program(series).path, "-L", "/usr/share/qemu", "-M", f"{WITH_CRC},{OFF}", "-nodefaults", "-S"]
+    command = [fleet.program(series).path, "-L", "/usr/share/qemu", "-M", f"{WITH_CRC},{OFF}", "-nodefaults"]
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 20, "check": False}
     try:
-        done = subprocess.run(
-            [*command, "-display", "none"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False
-        )
+        done = subprocess.run([*command, "-display", "none", "-S"], **options)
     except subprocess.TimeoutExpired:
         raise TestFailure("it starts all the same") from None
     if done.returncode != 1 or not all(name in done.stderr for name in ("x-htab-crc", "x-rust-htab")):

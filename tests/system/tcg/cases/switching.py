@@ -9,7 +9,7 @@ import hpt
 from cases.slowly import SLOW, ready_for
 from failures import TestFailure, wait_until
 from runner import case
-from stream import CLOSING, ENTRY, FOOTER, NAME, OPENING_BYTES, PART, RECORD, START, STOP
+from stream import ENTRY, FOOTER, NAME, OPENING_BYTES, PART, RECORD, START
 from striking import Proxy
 
 # What postcopy sends at this rate takes some minutes.
@@ -36,7 +36,7 @@ def release(machine):
 
 @case
 def postcopy_begins_soon(fleet, series):
-    """At 1 MiB/s the switchover comes within seconds, although RAM leaves the table no turn, and all of the table arrives."""
+    """At 1 MiB/s the switchover comes within seconds, although RAM leaves the table no turn; all of the table arrives."""
     machine = fleet.start(series)
     destination = ready_for(fleet, machine, "postcopy-ram")
     seconds = switch(machine, destination, bandwidth=1 << 20)
