@@ -131,6 +131,10 @@ class Fleet:
         """A guest in the patched program of a series, up and at work."""
         return self.boot(self.program(series), self.guest(**guest), mmu=mmu, rust=rust)
 
+    def held(self, series, **guest):
+        """The patched program of a series with a table, before its guest begins."""
+        return self.machine(self.program(series), self.guest(**guest), extra=("-S",))
+
     def destination(self, source, program=None, **options):
         """A process that waits for the source's guest, with another program or the same one."""
         return self.machine(program or source.program, source.guest, incoming=True, **options)

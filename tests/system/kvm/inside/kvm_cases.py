@@ -9,10 +9,11 @@ import socket
 
 import hpt
 from calls import READER, Tracing
-from cases import changing, failing, moving, saved
-from cases.slowly import begin_slowly, end_quickly, passes, wait_for
+from cases import broken, changing, failing, moving, saved, switching
+from cases.slowly import begin_slowly, end_quickly, passes, ready_for, wait_for
 from failures import GuestFailure, TestFailure
-from stream import Tap
+from stream import ENTRIES, FIRST, Tap
+from striking import Strike
 
 
 def comparing_sees_changes(fleet, series):
@@ -153,6 +154,25 @@ def debugger_looks_on(fleet, series):
     fleet.finish(machine, destination)
 
 
+def postcopy_of_a_source_that_is_looked_into(fleet, series):
+    """HMP's x on the source after the switchover: both sides end. The guest has been migrated before, see above."""
+    machine = fleet.migrate(fleet.start(series))
+    destination = ready_for(fleet, machine, "postcopy-ram")
+    switching.disturbed(machine, destination, switching.look)
+    fleet.finish(machine, destination)
+
+
+def warnings_are_seen(fleet, series):
+    """What the library warns of is a warning of QEMU's: a stream that is cut while records wait for a call."""
+    machine = fleet.start(series)
+    _, proxy, destination = broken.passed_through(fleet, machine, Strike((FIRST, ENTRIES), 100, 0.5, "cut"))
+    who = broken.who_refused(destination)
+    said = destination.said()
+    if not proxy.struck or who != "library" or not re.search(r"warning: .*records were loaded", said):
+        raise TestFailure(f"struck at {proxy.struck}, refused by {who}: {said}")
+    fleet.note(warned=said)
+
+
 def calls_counted(fleet, series):
     """The calls on the tables' fds, for the component and for QEMU's own code."""
     most_records = os.sysconf("SC_IOV_MAX")
@@ -257,6 +277,11 @@ CASES = [
     changing.reboot_during,
     resize_during,
     changing.postcopy,
+    switching.postcopy_of_a_source_that_is_disturbed,
+    postcopy_of_a_source_that_is_looked_into,
+    switching.postcopy_from_unpatched,
+    changing.resizes_in_vain,
+    warnings_are_seen,
     from_hash_to_radix,
     sandboxed,
     failing.stream_error_in_the_final_pass,

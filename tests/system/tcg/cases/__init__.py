@@ -3,7 +3,7 @@
 
 # pylint: disable=unused-import
 from cases import moving, reporting, forgotten, showing, saved, inspecting  # noqa: F401
-from cases import failing, changing, summed, broken, killed  # noqa: F401
+from cases import failing, changing, switching, summed, broken, killed, bounded, snapping, saying  # noqa: F401
 from runner import CASES
 
 __all__ = ["CASES"]

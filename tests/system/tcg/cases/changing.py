@@ -4,7 +4,7 @@
 import re
 
 from cases.slowly import BUSY, SLOW, begin_slowly, calmed, end_quickly, passes, ready_for, wait_for, wait_for_round
-from failures import TestFailure
+from failures import TestFailure, wait_until
 from runner import case
 
 RESIZABLE = "pseries,resize-hpt=enabled"
@@ -164,3 +164,40 @@ def postcopies(fleet, machine):
         fleet.note(postcopy=what, passes=number)
         machine.set_capability("postcopy-ram", False)
     return machine
+
+
+# At 0x100, where a pseries machine begins: H_RESIZE_HPT_COMMIT of order 20, which was not prepared, again and again.
+# Leaves the last answer at 0x1008 and how many there were at 0x1000.
+RESIZES_IN_VAIN = (
+    *(0x39C00000, 0x38600370, 0x38800000, 0x38A00014),  # li r14,0; li r3,H_RESIZE_HPT_COMMIT; li r4,0; li r5,20
+    *(0x44000022, 0xF8601008, 0x39CE0001, 0xF9C01000),  # sc 1; std r3,0x1008(0); addi r14,r14,1; std r14,0x1000(0)
+    0x4BFFFFE4,  # b to the second
+)
+
+
+def answers(machine):
+    """How many the firmware has had, and the last one."""
+    return [int(word, 16) for word in re.findall(r"0x[0-9a-f]+", machine.qmp.hmp("xp /2xg 0x1000"))]
+
+
+@case
+def resizes_in_vain(fleet, series):
+    """A guest that asks for resizes which fail, as fast as it can, does not keep its migration from ending."""
+    path = fleet.path("firmware")
+    with open(path, "wb") as firmware:
+        firmware.write(bytes(0x100) + b"".join(word.to_bytes(4, "big") for word in RESIZES_IN_VAIN))
+    # So old a processor begins with a hash table on any host.
+    guest = fleet.guest(machine=f"{RESIZABLE},max-cpu-compat=power8", extra=("-bios", path))
+    machine = fleet.machine(fleet.program(series), guest)
+    wait_until(lambda: answers(machine)[0] > 1000, 30, lambda: f"no answers: {answers(machine)}")
+    destination = fleet.destination(machine)
+    machine.start_migration(destination.incoming)
+    machine.wait_migration("completed", seconds=120)
+    destination.wait_status("paused")
+    number, last = answers(machine)
+    if not last or answers(destination) != [number, last]:
+        raise TestFailure(f"{number} answers, the last one {last}, and then {answers(destination)}")
+    if fleet.order(machine, machine.hpt()) != fleet.order(destination, destination.hpt()):
+        raise TestFailure("the table has another order")
+    fleet.check_sums(machine, destination)
+    fleet.note(resizes=number, passes=len(passes(machine)))

@@ -77,9 +77,21 @@ def run_job(machine, command, **arguments):
         raise TestFailure(f"{command}: {error}")
 
 
-def add_image(machine, path):
-    machine.qmp("blockdev-add", driver="file", filename=path, node_name="file")
-    machine.qmp("blockdev-add", driver="qcow2", file="file", node_name="snap")
+def create_image(machine, path):
+    """An empty qcow2 for snapshots."""
+    run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
+    machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
+    run_job(machine, "blockdev-create", options={"driver": "qcow2", "file": "made", "size": 1 << 20})
+    machine.qmp("blockdev-del", node_name="made")
+
+
+def add_image(machine, path, name="snap"):
+    machine.qmp("blockdev-add", driver="qcow2", file={"driver": "file", "filename": path}, node_name=name)
+
+
+def snapshot(machine, command, tag, name="snap"):
+    """Saves ("snapshot-save") or loads a snapshot in the image of that name."""
+    run_job(machine, command, tag=tag, vmstate=name, devices=[name])
 
 
 @case
@@ -90,23 +102,20 @@ def savevm_loadvm(fleet, series):
 
 def snapshots(fleet, machine):
     path = fleet.path("snap.qcow2")
-    run_job(machine, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
-    machine.qmp("blockdev-add", driver="file", filename=path, node_name="made")
-    run_job(machine, "blockdev-create", options={"driver": "qcow2", "file": "made", "size": 1 << 20})
-    machine.qmp("blockdev-del", node_name="made")
+    create_image(machine, path)
     add_image(machine, path)
     # While it runs: iterate is called until it says that a whole sweep found nothing, or this hangs.
-    run_job(machine, "snapshot-save", tag="first", vmstate="snap", devices=["snap"])
+    snapshot(machine, "snapshot-save", "first")
     machine.wait_ticks(1)
     machine.qmp("stop")
     before = machine.hpt()
-    run_job(machine, "snapshot-save", tag="second", vmstate="snap", devices=["snap"])
+    snapshot(machine, "snapshot-save", "second")
     stats = machine.query()
     machine.qmp("blockdev-del", node_name="snap")
 
     destination = fleet.machine(machine.program, machine.guest, extra=("-S",))
     add_image(destination, path)
-    run_job(destination, "snapshot-load", tag="second", vmstate="snap", devices=["snap"])
+    snapshot(destination, "snapshot-load", "second")
     if len(stats["save-passes"]) < 2:
         raise TestFailure(f"{len(stats['save-passes'])} passes: iterate did not go on until nothing was found")
     return restored(fleet, machine, destination, before, {}, "savevm")
