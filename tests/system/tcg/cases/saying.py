@@ -42,8 +42,9 @@ def reason_on_the_destination(fleet, series):
 def cancelled_quietly(fleet, series):
     """A user's cancel is no failure of the table's, whenever it comes. QEMU itself says some of the stream's."""
     machine = fleet.start(series)
+    bandwidth = calmed(machine)
     for _ in range(CANCELS):
-        destination = begin_slowly(fleet, machine, bandwidth=calmed(machine))
+        destination = begin_slowly(fleet, machine, bandwidth=bandwidth)
         wait_for(machine, "the table", lambda: machine.query()["save-total"]["records"])
         machine.qmp("migrate_cancel")
         machine.wait_migration("cancelled")
