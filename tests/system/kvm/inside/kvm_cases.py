@@ -159,7 +159,7 @@ def postcopy_of_a_source_that_is_looked_into(fleet, series):
     machine = fleet.migrate(fleet.start(series))
     destination = ready_for(fleet, machine, "postcopy-ram")
     switching.disturbed(machine, destination, switching.look)
-    fleet.finish(machine, destination)
+    fleet.finish(machine, destination).set_capability("postcopy-ram", False)
 
 
 def warnings_are_seen(fleet, series):
