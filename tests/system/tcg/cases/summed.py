@@ -61,7 +61,7 @@ def crc_with_whom(fleet, series):
     machine = fleet.boot(patched, summed)
     accepted(fleet, machine, summed, sent=True)
     accepted(fleet, machine, plain, sent=True)
-    off = refused(fleet, machine, r"x-rust-htab=off the CRC .* cannot be checked", rust=False)
+    off = refused(fleet, machine, r"x-rust-htab=off the checksum .* cannot be checked", rust=False, guest=plain)
     other = fleet.program(series, False)
     unpatched = refused(fleet, machine, r"load of migration failed.*", program=other, guest=plain)
     fleet.note(off=off, unpatched=unpatched)
