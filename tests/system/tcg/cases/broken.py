@@ -34,7 +34,7 @@ BREATHE = 10  # strikes until the guest has to count on, and a migration to go t
 # Who refused: this order, since QEMU's own sentences follow the others.
 REFUSED = {
     "crc": r"the hash table did not arrive as it was sent",
-    "library": r"refused .*record|the migration stream (ended|failed) at|hash table of order \d+",
+    "library": r"refused .*record|the migration stream (ended|failed) at|(hash table|HPT) of order \d+",
     "core": r"[Mm]issing section footer|Unknown (savevm )?section|[Ff]ailed to load|error while loading state",
 }
 
