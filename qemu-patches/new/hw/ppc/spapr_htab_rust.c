@@ -135,8 +135,8 @@ static int htab_table_allocate(void *opaque, uint32_t order)
     forget_host_error();
     /* The usual table is a 128th of the memory: this one is of another kind */
     if (1ULL << order > MAX(memory, 1ULL << 18)) {
-        error_setg(&host_error, "the source's hash table of order %u (%llu MiB) is"
-                   " larger than all memory this machine may have (%" PRIu64
+        error_setg(&host_error, "the source's hash table of order %u (%llu MiB)"
+                   " is larger than all memory this machine may have (%" PRIu64
                    " MiB)", order, (1ULL << order) / MiB, memory / MiB);
         error_append_hint(&host_error,
                           "Start both sides with the same -m and maxmem.\n");
