@@ -161,9 +161,11 @@ def size_after_the_switchover(fleet, series):
     found = hpt.compare(machine.hpt(), destination.hpt())
     if not found.same():
         raise TestFailure(f"the tables differ: {found}")
-    if end["status"] == "completed" or not re.search(r"hash table", destination.said()):
+    # 7.2's query-migrate has no place for it.
+    said = destination.said() if series == "7.2" else end.get("error-desc", "")
+    if end["status"] == "completed" or "hash table" not in said:
         raise TestFailure(f"{end}; {destination.said()}")
-    fleet.note(refused="size in postcopy", status=end["status"], said=destination.said())
+    fleet.note(refused="size in postcopy", status=end["status"], said=said)
 
 
 @case
