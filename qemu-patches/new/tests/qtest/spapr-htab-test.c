@@ -21,13 +21,15 @@
  * The firmware, which stands at 0 and begins at 0x100, in real mode and
  * big-endian.  In idle it counts, and writes the count to one page after the
  * other of 2 MiB, more than set_slow() lets pass in 0.1 s, so that RAM is never
- * all sent.  Assembled by
+ * all sent.  (It flushes the TLB before: QEMU up to 8.2 misses a store to a page
+ * that it has sent and that the TLB still has for writing.)  Assembled by
  *     powerpc64-linux-gnu-as -mpower8 -mbig -o fw.o fw.s
  *     powerpc64-linux-gnu-objcopy -O binary fw.o fw.bin
  *     xxd -p -c 4 fw.bin
  *
  *         lis 31,1                                        # 0x10000: CONTROL
- * idle:   ld 8,48(31); addi 8,8,1; std 8,48(31)
+ * idle:   lis 10,0x800; li 11,0; slbmte 11,10; slbie 10; isync
+ *         ld 8,48(31); addi 8,8,1; std 8,48(31)
  *         rldic 9,8,12,43; addis 9,9,0x40; std 8,0(9)
  *         ld 0,0(31); cmpdi 0,0; beq idle
  *         ld 14,8(31); ld 15,16(31); ld 16,24(31); ld 17,32(31)
@@ -68,23 +70,24 @@
  *         mr 5,14; li 4,1; sldi 4,4,39; li 3,8; sc 1; blr # H_ENTER, H_EXACT
  */
 static const uint32_t firmware[] = {
-    0x3fe00001, 0xe91f0030, 0x39080001, 0xf91f0030, 0x790962e8, 0x3d290040,
-    0xf9090000, 0xe81f0000, 0x2c200000, 0x4182ffe0, 0xe9df0008, 0xe9ff0010,
-    0xea1f0018, 0xea3f0020, 0x2c200002, 0x41800028, 0x4182003c, 0x2c200004,
-    0x41800054, 0x418200a0, 0x480000d8, 0xf87f0028, 0x38000000, 0xf81f0000,
-    0x4bffffa4, 0x7dc37378, 0x7de47b78, 0x7e058378, 0x7e268b78, 0x44000022,
-    0x4bffffdc, 0x7c2e8040, 0x38600000, 0x4080ffd0, 0x480000c5, 0x2c230000,
-    0x4082ffc4, 0x7dce7a14, 0x4bffffe4, 0x3860000c, 0x38800001, 0x78842e86,
-    0x7dc57378, 0x44000022, 0x2c230000, 0x4082ffa0, 0xf88f0000, 0xf8af0008,
-    0xf8cf0010, 0xf8ef0018, 0xf90f0020, 0xf92f0028, 0xf94f0030, 0xf96f0038,
-    0x39ef0040, 0x39ce0004, 0x7c2e8040, 0x4180ffb8, 0x4bffff6c, 0x38600004,
-    0x38800000, 0x7dc57378, 0x44000022, 0x48000051, 0x2c230000, 0x4082ff50,
-    0x7dce7a14, 0x7c2e8040, 0x4180000c, 0x39c00000, 0x3a310001, 0xf9df0008,
-    0xfa3f0020, 0x4bfffee0, 0x7dc37378, 0x38800000, 0x7e058378, 0x44000022,
-    0x7de37b78, 0x38800000, 0x7e058378, 0x44000022, 0x4bfffebc, 0x79c6f842,
-    0x78c626e8, 0x79c7e8c2, 0x78e6612c, 0x79c6d0ec, 0x7a26420e, 0x60c60001,
-    0x1cee6255, 0x7ce78a14, 0x78e74968, 0x60e70012, 0x7dc57378, 0x38800001,
-    0x78843e06, 0x38600008, 0x44000022, 0x4e800020,
+    0x3fe00001, 0x3d400800, 0x39600000, 0x7d605324, 0x7c005364, 0x4c00012c,
+    0xe91f0030, 0x39080001, 0xf91f0030, 0x790962e8, 0x3d290040, 0xf9090000,
+    0xe81f0000, 0x2c200000, 0x4182ffcc, 0xe9df0008, 0xe9ff0010, 0xea1f0018,
+    0xea3f0020, 0x2c200002, 0x41800028, 0x4182003c, 0x2c200004, 0x41800054,
+    0x418200a0, 0x480000d8, 0xf87f0028, 0x38000000, 0xf81f0000, 0x4bffff90,
+    0x7dc37378, 0x7de47b78, 0x7e058378, 0x7e268b78, 0x44000022, 0x4bffffdc,
+    0x7c2e8040, 0x38600000, 0x4080ffd0, 0x480000c5, 0x2c230000, 0x4082ffc4,
+    0x7dce7a14, 0x4bffffe4, 0x3860000c, 0x38800001, 0x78842e86, 0x7dc57378,
+    0x44000022, 0x2c230000, 0x4082ffa0, 0xf88f0000, 0xf8af0008, 0xf8cf0010,
+    0xf8ef0018, 0xf90f0020, 0xf92f0028, 0xf94f0030, 0xf96f0038, 0x39ef0040,
+    0x39ce0004, 0x7c2e8040, 0x4180ffb8, 0x4bffff6c, 0x38600004, 0x38800000,
+    0x7dc57378, 0x44000022, 0x48000051, 0x2c230000, 0x4082ff50, 0x7dce7a14,
+    0x7c2e8040, 0x4180000c, 0x39c00000, 0x3a310001, 0xf9df0008, 0xfa3f0020,
+    0x4bfffecc, 0x7dc37378, 0x38800000, 0x7e058378, 0x44000022, 0x7de37b78,
+    0x38800000, 0x7e058378, 0x44000022, 0x4bfffea8, 0x79c6f842, 0x78c626e8,
+    0x79c7e8c2, 0x78e6612c, 0x79c6d0ec, 0x7a26420e, 0x60c60001, 0x1cee6255,
+    0x7ce78a14, 0x78e74968, 0x60e70012, 0x7dc57378, 0x38800001, 0x78843e06,
+    0x38600008, 0x44000022, 0x4e800020,
 };
 
 #define FIRMWARE_ENTRY          0x100
@@ -174,6 +177,7 @@ static void guest_begin(QTestState *qts, Command command, uint64_t a,
     qtest_writeq(qts, ARGUMENT + 8, b);
     qtest_writeq(qts, ARGUMENT + 16, c);
     qtest_writeq(qts, ARGUMENT + 24, d);
+    qtest_writeq(qts, RESULT, H_SUCCESS);
     qtest_writeq(qts, COMMAND, command);
 }
 
@@ -207,6 +211,7 @@ static void guest_stop(QTestState *qts, unsigned step)
     qtest_writeq(qts, COMMAND, STOP);
     beats = qtest_readq(qts, BEATS);
     WAIT_FOR(qtest_readq(qts, BEATS) > beats + 2);
+    g_assert_cmpint(qtest_readq(qts, RESULT), ==, H_SUCCESS);
     if (command == CHURN) {
         at = qtest_readq(qts, ARGUMENT);
         generation = qtest_readq(qts, ARGUMENT + 24);
@@ -290,7 +295,7 @@ static bool G_GNUC_PRINTF(2, 3) hmp_ok(QTestState *qts, const char *fmt, ...)
 static void set_slow(QTestState *qts, bool slow)
 {
     g_assert_true(hmp_ok(qts, "migrate_set_parameter max-bandwidth %s",
-                         slow ? "16M" : "4096M"));
+                         slow ? "8M" : "4096M"));
     g_assert_true(hmp_ok(qts, "migrate_set_parameter downtime-limit %s",
                          slow ? "1" : "10000"));
 }
@@ -490,7 +495,8 @@ static void test_migrate(const void *opaque)
     QTestState *from, *to;
 
     if (skip_wrong(run, run->how == STAYS ?
-                   "QEMU's own code says why on stderr only" :
+                   "QEMU's own code says why on stderr only" : c->churn ?
+                   "QEMU's own code loses a change now and then" :
                    c->qemu_is_wrong)) {
         return;
     }
@@ -563,24 +569,26 @@ out:
 #define ANY_SIZE "QEMU's own code takes any size, or aborts"
 
 static const Case cases[] = {
-    { "live/full", .step = 1 },
+    { "live/full", .step = 1, .mixed = true },
     { "live/sparse", .step = 61 },
     { "live/changing", .step = 1, .churn = true, .mixed = true },
+    { "live/changing-cancelled", .step = 1, .churn = true,
+      .meanwhile = cancel },
     { "live/changing-sparse", .step = 61, .churn = true },
     { "live/crc", .step = 1, .churn = true, .machine = ",x-htab-crc=on",
       .qemu_is_wrong = NO_CHECKSUM },
-    { "live/cancelled", .step = 1, .churn = true, .meanwhile = cancel },
+    { "live/cancelled", .step = 1, .meanwhile = cancel },
     { "live/resized", .step = 1, .meanwhile = resize, .mixed = true,
       .qemu_is_wrong = "QEMU's own code does not send the new size" },
     { "live/resize-fails", .step = 1, .meanwhile = resize_fails },
     { "live/multifd", .step = 1, .capabilities = { "multifd" } },
     { "file/full", TO_FILE, .step = 1 },
     { "file/changing", TO_FILE, .step = 1, .churn = true },
-    { "file/mapped-ram", TO_FILE, .step = 1, .churn = true,
+    { "file/mapped-ram", TO_FILE, .step = 1,
       .capabilities = { "mapped-ram" } },
     { "file/mapped-ram-multifd", TO_FILE, .step = 61, .churn = true,
       .capabilities = { "mapped-ram", "multifd" } },
-    { "postcopy/full", POSTCOPY, .step = 1,
+    { "postcopy/full", POSTCOPY, .step = 1, .mixed = true,
       .capabilities = { "postcopy-ram" } },
     { "postcopy/changing", POSTCOPY, .step = 1, .churn = true, .mixed = true,
       .capabilities = { "postcopy-ram" } },
@@ -592,9 +600,9 @@ static const Case cases[] = {
     { "broken/slot", TO_FILE, .step = 1, .damage = BEYOND,
       .sentence = "131072" },
     { "broken/size-beyond-memory", TO_FILE, .step = 1, .damage = 30,
-      .sentence = "30", .qemu_is_wrong = ANY_SIZE },
+      .sentence = "order 30", .qemu_is_wrong = ANY_SIZE },
     { "broken/size-beyond-any", TO_FILE, .step = 1, .damage = 36,
-      .sentence = "36", .qemu_is_wrong = ANY_SIZE },
+      .sentence = "order 36", .qemu_is_wrong = ANY_SIZE },
 };
 
 /* Snapshots */
