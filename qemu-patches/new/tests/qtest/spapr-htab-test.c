@@ -206,8 +206,10 @@ static void guest_churn(QTestState *qts, unsigned step)
 static void guest_stop(QTestState *qts, unsigned step)
 {
     Command command = qtest_readq(qts, COMMAND);
-    uint64_t beats, at, generation;
+    uint64_t beats = qtest_readq(qts, BEATS);
+    uint64_t at, generation;
 
+    WAIT_FOR(qtest_readq(qts, BEATS) > beats);
     qtest_writeq(qts, COMMAND, STOP);
     beats = qtest_readq(qts, BEATS);
     WAIT_FOR(qtest_readq(qts, BEATS) > beats + 2);
