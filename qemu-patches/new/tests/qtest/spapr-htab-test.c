@@ -21,8 +21,8 @@
  * The firmware, which stands at 0 and begins at 0x100, in real mode and
  * big-endian.  In idle it counts, and writes the count to one page after the
  * other of 2 MiB, more than set_slow() lets pass in 0.1 s, so that RAM is never
- * all sent.  (It flushes the TLB before: QEMU up to 8.2 misses a store to a page
- * that it has sent and that the TLB still has for writing.)  Assembled by
+ * all sent.  It flushes the TLB before: QEMU up to 8.2 misses stores to pages
+ * that were sent and that the TLB still has for writing.  Assembled by
  *     powerpc64-linux-gnu-as -mpower8 -mbig -o fw.o fw.s
  *     powerpc64-linux-gnu-objcopy -O binary fw.o fw.bin
  *     xxd -p -c 4 fw.bin
@@ -206,8 +206,10 @@ static void guest_churn(QTestState *qts, unsigned step)
 static void guest_stop(QTestState *qts, unsigned step)
 {
     Command command = qtest_readq(qts, COMMAND);
-    uint64_t beats, at, generation;
+    uint64_t beats = qtest_readq(qts, BEATS);
+    uint64_t at, generation;
 
+    WAIT_FOR(qtest_readq(qts, BEATS) > beats);
     qtest_writeq(qts, COMMAND, STOP);
     beats = qtest_readq(qts, BEATS);
     WAIT_FOR(qtest_readq(qts, BEATS) > beats + 2);
