@@ -2,14 +2,7 @@
 /*
  * The HPT of a pseries guest in a migration, through the library spapr-htab
  *
-%if patch < 4
- * All of these are called under the BQL.
-%elif patch < 5
- * All but spapr_htab_rust_mark_dirty() are called under the BQL.
-%else
- * All but spapr_htab_rust_mark_dirty() and spapr_htab_rust_read_hptes() are
- * called under the BQL.
-%end
+ * All of these are called under the BQL, unless they say "any thread".
  */
 
 #ifndef HW_PPC_SPAPR_HTAB_RUST_H
@@ -83,7 +76,7 @@ void spapr_htab_rust_resume_unchanged(SpaprMachineState *spapr);
 
 /*
  * For an entry whose second doubleword was changed without its first: makes
- * a migration tell it again.  Any thread.
+ * a migration tell it again; any thread.
  */
 void spapr_htab_rust_mark_dirty(SpaprMachineState *spapr, hwaddr ptex);
 %end
@@ -92,7 +85,7 @@ void spapr_htab_rust_mark_dirty(SpaprMachineState *spapr, hwaddr ptex);
 /*
  * kvmppc_read_hptes() and kvmppc_write_hpte(), but a migration under way
  * hears of the changes that the read takes from it.  They return false if
- * the machine does not want the library.
+ * the machine does not want the library.  Reading: any thread.
  */
 bool spapr_htab_rust_read_hptes(SpaprMachineState *spapr,
                                 ppc_hash_pte64_t *hptes, hwaddr ptex, int n);
@@ -106,14 +99,8 @@ void hmp_info_spapr_htab(Monitor *mon, const QDict *qdict);
 
 #else
 
-static inline void spapr_htab_rust_class_init(ObjectClass *oc)
-{
-}
-
-static inline void spapr_htab_rust_instance_init(SpaprMachineState *spapr)
-{
-}
-
+static inline void spapr_htab_rust_class_init(ObjectClass *oc) {}
+static inline void spapr_htab_rust_instance_init(SpaprMachineState *spapr) {}
 static inline void spapr_htab_rust_instance_finalize(SpaprMachineState *spapr)
 {
 }
@@ -128,25 +115,14 @@ static inline int spapr_htab_rust_load_finish(SpaprMachineState *spapr)
     return 0;
 }
 
-static inline void spapr_htab_rust_quiesce(SpaprMachineState *spapr)
-{
-}
-
-static inline void spapr_htab_rust_resume(SpaprMachineState *spapr)
-{
-}
+static inline void spapr_htab_rust_quiesce(SpaprMachineState *spapr) {}
+static inline void spapr_htab_rust_resume(SpaprMachineState *spapr) {}
 %if patch >= 3
-
-static inline void spapr_htab_rust_resume_unchanged(SpaprMachineState *spapr)
-{
-}
+static inline void spapr_htab_rust_resume_unchanged(SpaprMachineState *spapr) {}
 %end
 %if patch >= 4
-
 static inline void spapr_htab_rust_mark_dirty(SpaprMachineState *spapr,
-                                              hwaddr ptex)
-{
-}
+                                              hwaddr ptex) {}
 %end
 %if patch >= 5
 
