@@ -488,7 +488,7 @@ impl Drop for ReadPause {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::save::source::Chunk;
