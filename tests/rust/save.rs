@@ -221,15 +221,27 @@ fn complete_and_lookups_do_not_wait_for_a_share_of_the_time() {
     let iterate = || saver.iterate(&host, &mut Output::default(), None).expect("iterate");
     while iterate() == Progress::More {}
     model.enter(7, hpte(1).0, 5);
+    model.enter(9, hpte(3).0, 5);
     assert_eq!(iterate(), Progress::Clean, "at rest");
     assert!(model.is_dirty(7));
     read_hptes(&host, &saver, Slot(7), 1).expect("a lookup");
+    assert!(!model.is_dirty(7) && model.is_dirty(9), "no more is read than was asked for");
     assert_eq!(iterate(), Progress::More, "what was looked up goes out");
     while iterate() == Progress::More {}
     model.enter(8, hpte(2).0, 5);
     assert_eq!(iterate(), Progress::Clean, "at rest again");
     saver.complete(&host, &mut Output::default()).expect("complete");
     assert!(!model.is_dirty(8));
+}
+
+#[test]
+fn what_a_lookup_of_all_of_a_small_table_read_is_kept() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    read_hptes(&host, &saver, Slot(0), model.slots()).expect("a lookup");
+    saver.complete(&host, &mut Output::default()).expect("complete");
+    assert_eq!(saver.stats().looked_up.valid, 2000);
 }
 
 /// What may happen to a guest that is being migrated.
