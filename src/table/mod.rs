@@ -202,6 +202,8 @@ mod tests {
         assert_eq!(before_dirty(all), 1 << 14);
         assert_eq!(before_used(&all[..100]), 9);
         assert_eq!(before_used(&all[10..100]), 90);
+        table.store(Slot(20), Hpte { v: V_DIRTY, r: 0 });
+        assert_eq!((all[20].take(), before_used(&all[10..100])), (Hpte::default(), 90));
     }
 
     #[test]

@@ -169,6 +169,10 @@ fn statistics_add_up_and_reset() {
     let saver = Saver::default();
     for _ in 0..2 {
         setup(&saver, &host).expect("setup");
+        let mut limited = Output { limited: true, ..Output::default() };
+        saver.iterate(&host, &mut limited, Some(Nanos(0))).expect("iterate");
+        assert_eq!(Ok(saver.stats().pending), saver.pending());
+        assert!(saver.stats().pending > 1000);
         saver.iterate(&host, &mut Output::default(), None).expect("iterate");
         model.enter(1, hpte(1).0, 5);
         saver.complete(&host, &mut Output::default()).expect("complete");
@@ -239,9 +243,14 @@ fn what_a_lookup_of_all_of_a_small_table_read_is_kept() {
     let (model, host) = guest();
     let saver = Saver::default();
     setup(&saver, &host).expect("setup");
-    read_hptes(&host, &saver, Slot(0), model.slots()).expect("a lookup");
+    let look_up = || read_hptes(&host, &saver, Slot(0), model.slots()).expect("a lookup");
+    look_up();
     saver.complete(&host, &mut Output::default()).expect("complete");
     assert_eq!(saver.stats().looked_up.valid, 2000);
+    for _ in 0..30 {
+        look_up();
+        assert!(saver.queue().looked_up_bytes() <= 1 << 20, "up to what memory a host can spare");
+    }
 }
 
 /// What may happen to a guest that is being migrated.
