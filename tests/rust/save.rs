@@ -4,14 +4,14 @@
 use htab_harness::guest::Numbers;
 use htab_harness::host::{Output, VmHost};
 use htab_harness::migration::{Migration, Setting};
-use htab_model::Model;
 use htab_model::model::{Fault, ModelFactory, Op};
 use htab_model::record::{R_C, R_R, hpte};
+use htab_model::{Model, Vm};
 use proptest::prelude::*;
 use spapr_htab::inside::error::Error;
-use spapr_htab::inside::format::hpte::Slot;
+use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
 use spapr_htab::inside::host::Nanos;
-use spapr_htab::inside::lookup::read_hptes;
+use spapr_htab::inside::lookup::{read_hptes, write_hpte};
 use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::sweep::DutyCycle;
 use spapr_htab::inside::save::{Progress, Saver};
@@ -236,6 +236,19 @@ fn complete_and_lookups_do_not_wait_for_a_share_of_the_time() {
     assert_eq!(iterate(), Progress::Clean, "at rest again");
     saver.complete(&host, &mut Output::default()).expect("complete");
     assert!(!model.is_dirty(8));
+}
+
+#[test]
+fn a_write_changes_one_slot_and_leaves_the_kernels_lock_alone() {
+    let (model, host) = guest();
+    let (before, (v, r)) = (model.dump(), hpte(5000));
+    let write = |entry| write_hpte(&host, &Saver::default(), Slot(7), entry).expect("a write");
+    write(Hpte { v: v | V_DIRTY, r });
+    let mut written = before.clone();
+    written.insert(1, (7, v, r));
+    assert_eq!(model.dump(), written);
+    write(Hpte { v: v & !V_VALID, r });
+    assert_eq!(model.dump(), before);
 }
 
 #[test]
