@@ -163,3 +163,24 @@ impl Clock for SystemClock {
         Nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_add_up_and_go_past_no_end() {
+        let mut time = Nanos(5);
+        time += Nanos(2);
+        assert_eq!((time, time.since(Nanos(4)), time.after(Nanos(4))), (Nanos(7), Nanos(3), Nanos(11)));
+        assert_eq!([time, time, Nanos(1)].into_iter().sum::<Nanos>(), Nanos(15));
+        assert_eq!((time.since(Nanos(8)), time.after(Nanos(u64::MAX))), (Nanos(0), Nanos(u64::MAX)));
+    }
+
+    #[test]
+    fn the_systems_clock_counts_nanoseconds() {
+        let clock = SystemClock::default();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(clock.now() >= Nanos(1_000_000));
+    }
+}

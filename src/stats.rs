@@ -149,3 +149,43 @@ impl fmt::Display for LoadStats {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TALLY: Tally = Tally { records: 1, valid: 2, invalid: 3, bytes: 40 };
+
+    #[test]
+    fn what_was_sent_is_counted_by_pass_and_since_the_size() {
+        let mut stats = SaveStats::default();
+        stats.crc.update(b"123456789");
+        for (pass, time, stopped) in
+            [(Some(1), 1, false), (Some(2), 10, true), (Some(2), 100, true), (None, 1000, false)]
+        {
+            stats.count(TALLY, pass, Nanos(time), stopped);
+        }
+        let twice = Tally { records: 2, valid: 4, invalid: 6, bytes: 80 };
+        assert_eq!(stats.stopped, PassStats { tally: twice, time: Nanos(110) });
+        assert_eq!(stats.passes, [PassStats { tally: TALLY, time: Nanos(1) }, stats.stopped]);
+        assert_eq!(stats.looked_up, TALLY);
+        assert_eq!(
+            stats.to_string(),
+            "saved 8 valid and 12 invalid slots in 4 records, 160 bytes, 2 passes; 80 bytes while stopped; CRC-32 cbf43926"
+        );
+        assert_eq!(stats.since_size(), (4, 160));
+        stats.begin_table(Some(Order::MIN));
+        stats.count(TALLY, Some(1000), Nanos(1), false);
+        assert_eq!((stats.since_size(), stats.passes.len(), stats.crc.value()), ((1, 40), MAX_PASSES, 0));
+    }
+
+    #[test]
+    fn a_load_says_what_it_did() {
+        let stats = LoadStats { tally: TALLY, bodies: 4, demoted: 5, ..LoadStats::default() };
+        assert_eq!(
+            stats.to_string(),
+            "loaded 2 valid and 3 invalid slots in 1 records, 40 bytes, 4 sections; 5 entries without their valid bit; \
+             CRC-32 00000000"
+        );
+    }
+}

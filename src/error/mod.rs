@@ -271,7 +271,24 @@ mod tests {
             let error = Error::KernelWrite { slot: Slot(77), slots: 1, errno: Errno::new(number) };
             let sentence = error.to_string();
             assert!(sentence.contains("slot 77") && sentence.contains(word), "{sentence}");
+            assert!(!sentence.contains("after it"), "{sentence}");
             assert_eq!(error.errno().number(), number);
+        }
+        let several = Error::KernelWrite { slot: Slot(77), slots: 3, errno: Errno::EIO }.to_string();
+        assert!(several.contains("the 2 slots after it"), "{several}");
+    }
+
+    #[test]
+    fn open_errors_name_the_cause() {
+        for (number, word) in [
+            (libc::ENOTTY, "KVM-HV only"),
+            (libc::EMFILE, "limit on open files"),
+            (libc::ENOMEM, "no memory left"),
+            (libc::EBADF, "no VM file descriptor"),
+            (libc::EPERM, "no further reason"),
+        ] {
+            let sentence = Error::Open(Access::Read, Errno::new(number)).to_string();
+            assert!(sentence.contains(word), "{sentence}");
         }
     }
 }

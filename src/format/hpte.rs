@@ -133,5 +133,6 @@ mod tests {
         let entry = Hpte::from_be_bytes(bytes);
         assert_eq!(entry, Hpte { v: 0x0001_0203_0405_0607, r: 0x0809_0a0b_0c0d_0e0f });
         assert_eq!(entry.to_be_bytes(), bytes);
+        assert!(entry.is_valid() && !Hpte { v: !V_VALID, r: u64::MAX }.is_valid());
     }
 }

@@ -340,5 +340,30 @@ mod tests {
         assert_eq!(build.finish(), Tally { records: 3, valid, invalid: 2, bytes: 24 + valid * 16 });
         let longest = RecordHeader { index: 0, n_valid: MAX_WIRE_VALID, n_invalid: 0 };
         assert_eq!(buf[..8], longest.to_stream());
+        let mut build = RecordBuilder::new(&mut buf);
+        (0..=65_535).for_each(|slot| build.invalid(slot));
+        assert_eq!(build.finish(), Tally { records: 2, valid: 0, invalid: 65_536, bytes: 16 });
+    }
+
+    #[test]
+    fn there_is_room_for_as_much_as_one_more_slot_takes() {
+        let mut buf = [0; 2 * HPTE_BYTES + HEADER_BYTES];
+        let mut build = RecordBuilder::new(&mut buf);
+        build.valid(0, Hpte::default());
+        assert!(!build.has_room());
+        let mut buf = [0; 2 * (HPTE_BYTES + HEADER_BYTES)];
+        let mut build = RecordBuilder::new(&mut buf);
+        build.valid(0, Hpte::default());
+        assert!(build.has_room());
+    }
+
+    #[test]
+    fn records_join_that_touch_unless_entries_would_follow_invalid_slots() {
+        let of = |index, n_valid, n_invalid| RecordHeader { index, n_valid, n_invalid };
+        assert_eq!(of(5, 2, 0).join(of(7, 1, 3)), Some(of(5, 3, 3)));
+        assert_eq!(of(5, 2, 1).join(of(8, 0, 3)), Some(of(5, 2, 4)));
+        assert_eq!(of(5, 2, 1).join(of(8, 1, 0)), None);
+        assert_eq!(of(5, 2, 0).join(of(8, 1, 0)), None);
+        assert_eq!(of(0, u16::MAX, 0).join(of(65_535, 1, 0)), None);
     }
 }

@@ -263,17 +263,14 @@ impl Session {
     /// Keeps a record for the stream whose slots the kernel takes as reported now, though they were not sent. What was
     /// read before the lookup goes out before it, what is read later goes out after it.
     pub fn keep(&mut self, header: RecordHeader, entries: &[u8]) {
-        if !matches!(self.phase, Phase::Open(_)) || self.resend {
-            return;
-        }
         let bytes = HEADER_BYTES + entries.len();
         let too_many = self.queue.looked_up_bytes() + bytes > MAX_LOOKED_UP_BYTES;
-        self.resend = too_many || self.queue.push_looked_up(header, entries).is_err();
+        self.resend |= too_many || self.queue.push_looked_up(header, entries).is_err();
     }
 
     /// A lookup failed, and may have taken marks of changes away.
     pub fn lose(&mut self) {
-        self.resend |= matches!(self.phase, Phase::Open(_));
+        self.resend = true;
     }
 
     /// At the end of a lookup: if what it read is not all in the queue, begins to send the whole table anew.

@@ -164,3 +164,47 @@ impl Sweep {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Tally;
+
+    fn read(slots: u64, bytes: u64, began: u64, ended: u64) -> Read {
+        let tally = Tally { bytes, ..Tally::default() };
+        Read { chunk: Chunk { tally, slots }, stop: None, began: Nanos(began), ended: Nanos(ended) }
+    }
+
+    #[test]
+    fn what_is_left_is_what_was_seen_so_far_or_an_entry_a_group_then_what_the_last_sweep_found() {
+        let mut sweep = Sweep::new(1601, DutyCycle::DEFAULT);
+        assert_eq!(
+            sweep.bytes_left(None),
+            201 * 24,
+            "an entry in each group, the last of which is not whole"
+        );
+        assert_eq!(sweep.advance(&read(101, 3030, 0, 1)), None);
+        assert_eq!(sweep.bytes_left(None), 1500 * 30);
+        assert_eq!(sweep.advance(&read(1500, 0, 1, 2)), Some(SweepEnd { clean: false }));
+        assert_eq!(sweep.bytes_left(None), 3030);
+        assert_eq!(sweep.advance(&read(10, 1000, 2, 3)), None);
+        sweep.looked_up(500);
+        assert_eq!(sweep.bytes_left(None), 1530);
+    }
+
+    #[test]
+    fn a_later_sweep_that_found_nothing_is_followed_by_a_rest() {
+        let mut sweep = Sweep::new(16, DutyCycle::DEFAULT);
+        assert_eq!(sweep.advance(&read(16, 0, 0, 1000)), Some(SweepEnd { clean: false }), "a first pass");
+        assert!(!sweep.is_resting(Nanos(1000)));
+        for (to, began) in [(8, 1000), (8, 2000)] {
+            sweep.advance(&read(to, 0, began, began + 60));
+        }
+        // 120 of 480: a quarter, in steps of 25.
+        for (now, rests) in [(0, false), (2059, false), (2060, true), (2359, true), (2360, false)] {
+            assert_eq!(sweep.is_resting(Nanos(now)), rests, "{now}");
+        }
+        sweep.looked_up(8);
+        assert!(!sweep.is_resting(Nanos(2060)));
+    }
+}

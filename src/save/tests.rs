@@ -377,3 +377,36 @@ fn quiesce_ends_a_complete_that_waits_between_two_reads() {
         );
     });
 }
+
+#[test]
+fn while_the_vm_is_stopped_an_iterate_with_nothing_to_send_waits_as_long_as_it_may() {
+    let save = Pumped::begun(&Case { pass: 2, position: 0, changed: 0, room: 17 }, saver());
+    for (running, most) in [(true, 10_000_000_000), (false, 20_000_000)] {
+        save.saver.vm_state(running);
+        let began = std::time::Instant::now();
+        let progress = save.saver.iterate(&NoHost::default(), &mut Heard::default(), Some(Nanos(most)));
+        assert_eq!(progress, Ok(Progress::More));
+        assert_eq!(began.elapsed().as_nanos() >= u128::from(most), !running);
+    }
+}
+
+/// A stream during whose writes the save fails, as it does if another thread's lookup cannot open the table anew.
+struct Failing<'a>(&'a Saver);
+
+impl StreamWriter for Failing<'_> {
+    fn put(&mut self, _: &[u8]) -> Result<(), Errno> {
+        self.0.fail(Error::Internal);
+        Ok(())
+    }
+
+    fn rate_limited(&mut self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_save_that_fails_in_the_middle_of_a_body_ends_it_with_its_error() {
+    let saver = saver();
+    saving(&Case { pass: 2, position: 0, changed: 0, room: 17 }, &saver);
+    assert_eq!(saver.complete(&NoHost::default(), &mut Failing(&saver)), Err(Error::Internal));
+}

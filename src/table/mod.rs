@@ -10,8 +10,8 @@ use crate::sync::AtomicU64;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-/// What the guest's table is and where it is.
-#[derive(Clone, Copy, Debug)]
+/// What the guest's table is and where it is. Two are equal if they are the same, as far as place and size say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Table {
     /// None: a radix guest.
     None,
@@ -33,22 +33,8 @@ impl Table {
     }
 }
 
-impl PartialEq for Table {
-    /// Whether both are the same table, as far as its place and size say.
-    fn eq(&self, other: &Table) -> bool {
-        match (self, other) {
-            (Table::None, Table::None) => true,
-            (Table::Kernel(one), Table::Kernel(other)) => one == other,
-            (Table::Memory(one), Table::Memory(other)) => {
-                (one.start, one.order) == (other.start, other.order)
-            }
-            _ => false,
-        }
-    }
-}
-
 /// A table in memory that other threads read and write while we do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SharedTable {
     start: NonNull<SharedSlot>,
     len: usize,
@@ -216,6 +202,8 @@ mod tests {
         assert_eq!(before_dirty(all), 1 << 14);
         assert_eq!(before_used(&all[..100]), 9);
         assert_eq!(before_used(&all[10..100]), 90);
+        table.store(Slot(20), Hpte { v: V_DIRTY, r: 0 });
+        assert_eq!((all[20].take(), before_used(&all[10..100])), (Hpte::default(), 90));
     }
 
     #[test]
@@ -225,14 +213,17 @@ mod tests {
         let table = unsafe { SharedTable::new(bytes.as_mut_ptr().cast(), Order::MIN) }.unwrap();
         for len in 0..40 {
             for (at, bits) in (0..len).flat_map(|at| [(at, V_VALID), (at, V_DIRTY)]) {
-                table.store(Slot(at), Hpte { v: bits, r: u64::MAX });
+                // Two side by side, which must not cancel out, or one at the end.
+                let used = at..(at + 2).min(len);
+                used.clone().for_each(|at| table.store(Slot(at), Hpte { v: bits, r: u64::MAX }));
                 for from in 0..len {
-                    let found = if from <= at { at - from } else { len - from };
+                    let found =
+                        (from..len).position(|slot| used.contains(&slot)).map_or(len - from, |at| at as u64);
                     assert_eq!(before_used(table.slots(from, len)) as u64, found, "{at} of {from}..{len}");
                     let dirty = if bits == V_DIRTY { found } else { len - from };
                     assert_eq!(before_dirty(table.slots(from, len)) as u64, dirty, "{at} of {from}..{len}");
                 }
-                table.store(Slot(at), Hpte::default());
+                used.for_each(|at| table.store(Slot(at), Hpte::default()));
             }
         }
     }

@@ -460,10 +460,37 @@ fn the_kernels_fd_is_kept_and_not_read_between_quiesce_and_resume() {
         from.quiesce().expect("quiesce");
         let reads = from.world.plan.calls(Call::Read);
         from.iterate(&wire, -1).expect("iterate");
+        from.read_hptes(0, 1).expect_err("a lookup");
+        assert!(
+            from.last_error().contains("a lookup while the table is being replaced"),
+            "{}",
+            from.last_error()
+        );
         assert_eq!((from.world.open_fds(), from.world.plan.calls(Call::Read)), (1, reads));
         from.world.forget();
         from.resume().expect("resume");
         assert_eq!(from.world.open_fds(), 0, "a guest without a table");
+    }
+}
+
+#[test]
+fn a_complete_while_the_table_is_replaced_says_so_and_sends_no_size() {
+    for resized in [false, true] {
+        let from = source(Kind::Kernel, ORDER, 0);
+        let wire = Wire::default();
+        from.setup(&wire).expect("setup");
+        from.quiesce().expect("quiesce");
+        if resized {
+            from.resume().expect("resume");
+            from.quiesce().expect("quiesce");
+            assert_eq!(written(&wire, || from.iterate(&wire, -1)), [0; 12]);
+        }
+        from.complete(&wire).expect_err("complete");
+        assert!(
+            from.last_error().contains("complete while the table is being replaced"),
+            "{}",
+            from.last_error()
+        );
     }
 }
 

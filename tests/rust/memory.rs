@@ -158,9 +158,17 @@ fn lookups_and_writes_reach_the_table_and_the_stream() {
     let mut save = MemorySave::begin(&host, PLAIN);
     save.iterate(None);
     let entry = Hpte { v: 0x1234_0000 | V_VALID, r: 7 };
-    write_hpte(&host, &save.saver, Slot(9), entry).expect("a write");
+    // With the mark or without it: it is not the caller's.
+    write_hpte(&host, &save.saver, Slot(8), entry).expect("a write");
+    write_hpte(&host, &save.saver, Slot(9), Hpte { v: entry.v | V_DIRTY, ..entry }).expect("a write");
     let bytes = read_hptes(&host, &save.saver, Slot(9), 1).expect("a lookup");
     assert_eq!(bytes, entry.to_be_bytes());
+    let last = (1 << 14) - 1;
+    read_hptes(&host, &save.saver, Slot(last), 1).expect("a lookup of the last slot");
+    assert!(
+        read_hptes(&host, &save.saver, Slot(last), 2).is_err()
+            && read_hptes(&host, &save.saver, Slot(last + 1), 1).is_err()
+    );
     save.arrive().expect("it arrives");
 }
 

@@ -4,14 +4,14 @@
 use htab_harness::guest::Numbers;
 use htab_harness::host::{Output, VmHost};
 use htab_harness::migration::{Migration, Setting};
-use htab_model::Model;
 use htab_model::model::{Fault, ModelFactory, Op};
 use htab_model::record::{R_C, R_R, hpte};
+use htab_model::{Model, Vm};
 use proptest::prelude::*;
 use spapr_htab::inside::error::Error;
-use spapr_htab::inside::format::hpte::Slot;
+use spapr_htab::inside::format::hpte::{Hpte, Slot, V_DIRTY, V_VALID};
 use spapr_htab::inside::host::Nanos;
-use spapr_htab::inside::lookup::read_hptes;
+use spapr_htab::inside::lookup::{read_hptes, write_hpte};
 use spapr_htab::inside::save::session::SaveOptions;
 use spapr_htab::inside::save::sweep::DutyCycle;
 use spapr_htab::inside::save::{Progress, Saver};
@@ -169,6 +169,10 @@ fn statistics_add_up_and_reset() {
     let saver = Saver::default();
     for _ in 0..2 {
         setup(&saver, &host).expect("setup");
+        let mut limited = Output { limited: true, ..Output::default() };
+        saver.iterate(&host, &mut limited, Some(Nanos(0))).expect("iterate");
+        assert_eq!(Ok(saver.stats().pending), saver.pending());
+        assert!(saver.stats().pending > 1000);
         saver.iterate(&host, &mut Output::default(), None).expect("iterate");
         model.enter(1, hpte(1).0, 5);
         saver.complete(&host, &mut Output::default()).expect("complete");
@@ -221,15 +225,45 @@ fn complete_and_lookups_do_not_wait_for_a_share_of_the_time() {
     let iterate = || saver.iterate(&host, &mut Output::default(), None).expect("iterate");
     while iterate() == Progress::More {}
     model.enter(7, hpte(1).0, 5);
+    model.enter(9, hpte(3).0, 5);
     assert_eq!(iterate(), Progress::Clean, "at rest");
     assert!(model.is_dirty(7));
     read_hptes(&host, &saver, Slot(7), 1).expect("a lookup");
+    assert!(!model.is_dirty(7) && model.is_dirty(9), "no more is read than was asked for");
     assert_eq!(iterate(), Progress::More, "what was looked up goes out");
     while iterate() == Progress::More {}
     model.enter(8, hpte(2).0, 5);
     assert_eq!(iterate(), Progress::Clean, "at rest again");
     saver.complete(&host, &mut Output::default()).expect("complete");
     assert!(!model.is_dirty(8));
+}
+
+#[test]
+fn a_write_changes_one_slot_and_leaves_the_kernels_lock_alone() {
+    let (model, host) = guest();
+    let (before, (v, r)) = (model.dump(), hpte(5000));
+    let write = |entry| write_hpte(&host, &Saver::default(), Slot(7), entry).expect("a write");
+    write(Hpte { v: v | V_DIRTY, r });
+    let mut written = before.clone();
+    written.insert(1, (7, v, r));
+    assert_eq!(model.dump(), written);
+    write(Hpte { v: v & !V_VALID, r });
+    assert_eq!(model.dump(), before);
+}
+
+#[test]
+fn what_a_lookup_of_all_of_a_small_table_read_is_kept() {
+    let (model, host) = guest();
+    let saver = Saver::default();
+    setup(&saver, &host).expect("setup");
+    let look_up = || read_hptes(&host, &saver, Slot(0), model.slots()).expect("a lookup");
+    look_up();
+    saver.complete(&host, &mut Output::default()).expect("complete");
+    assert_eq!(saver.stats().looked_up.valid, 2000);
+    for _ in 0..30 {
+        look_up();
+        assert!(saver.queue().looked_up_bytes() <= 1 << 20, "up to what memory a host can spare");
+    }
 }
 
 /// What may happen to a guest that is being migrated.

@@ -158,8 +158,29 @@ mod tests {
     }
 
     #[test]
+    fn what_an_empty_slot_costs_goes_up_at_once_and_down_by_a_quarter_of_the_way() {
+        let mut pace = Pace::default();
+        for (took, cost) in [(1000, 1000), (200, 800), (900, 900), (900, 900)] {
+            pace.first_pass_took(Nanos(took), 970, 0, 1000);
+            assert_eq!(pace.cost.map(|cost| cost.work), Some(cost));
+        }
+    }
+
+    #[test]
+    fn a_table_that_might_be_full_of_entries_is_read_by_records() {
+        let mut pace = Pace::default();
+        pace.first_pass_took(Nanos(1000), 970, 0, 1000);
+        // Time for all of the empty slots, not for entries, and for one record of empty slots and nearly another.
+        assert_eq!(pace.first_pass_bytes(100_000, Nanos(2 * 65_540), MOST), 40);
+    }
+
+    #[test]
     fn later_passes_halve_and_double() {
         let mut pace = Pace::default();
+        for (took, bytes) in [(250_000, 4096), (62_500, 4096), (250_001, 2048), (62_499, 4096)] {
+            pace.later_pass_took(Nanos(took), pace.later_pass_bytes(MOST), MS);
+            assert_eq!(pace.later_pass_bytes(MOST), bytes);
+        }
         for _ in 0..20 {
             pace.later_pass_took(Nanos(10), pace.later_pass_bytes(MOST), MS);
         }

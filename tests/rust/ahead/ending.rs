@@ -134,12 +134,12 @@ fn a_failed_read_comes_after_what_was_read_before_and_stays() {
 fn a_panic_on_the_thread_fails_the_save() {
     let _alone = alone();
     let mut save = Save::begun(AHEAD);
-    save.model.before_read(Box::new(|_, read| assert!(read < 2, "a bug")));
+    save.model.before_read(Box::new(|_, read| assert!(read < 2, "what it said")));
     save.host.gate.open();
     save.until(Activity::Parked);
     let error = save.complete().expect_err("a panic");
     assert_eq!(error.errno().number(), libc::ENOTRECOVERABLE);
-    assert!(error.to_string().contains("a bug"), "{error}");
+    assert!(error.to_string().contains("what it said"), "{error}");
     save.saver.cleanup().expect("cleanup");
     no_reader_is_left();
 }
