@@ -285,7 +285,7 @@ mod tests {
             (libc::EMFILE, "limit on open files"),
             (libc::ENOMEM, "no memory left"),
             (libc::EBADF, "no VM file descriptor"),
-            (libc::EPERM, "no further reason"),
+            (libc::EPERM, "not permitted"),
         ] {
             let sentence = Error::Open(Access::Read, Errno::new(number)).to_string();
             assert!(sentence.contains(word), "{sentence}");

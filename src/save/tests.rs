@@ -395,7 +395,7 @@ struct Failing<'a>(&'a Saver);
 
 impl StreamWriter for Failing<'_> {
     fn put(&mut self, _: &[u8]) -> Result<(), Errno> {
-        self.0.fail(Error::Internal);
+        self.0.fail(Error::Internal(String::new()));
         Ok(())
     }
 
@@ -408,5 +408,5 @@ impl StreamWriter for Failing<'_> {
 fn a_save_that_fails_in_the_middle_of_a_body_ends_it_with_its_error() {
     let saver = saver();
     saving(&Case { pass: 2, position: 0, changed: 0, room: 17 }, &saver);
-    assert_eq!(saver.complete(&NoHost::default(), &mut Failing(&saver)), Err(Error::Internal));
+    assert_eq!(saver.complete(&NoHost::default(), &mut Failing(&saver)), Err(Error::Internal(String::new())));
 }
