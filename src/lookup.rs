@@ -69,8 +69,8 @@ fn write(host: &dyn Host, table: Table, slot: Slot, index: u32, entry: Hpte) -> 
         Table::Kernel(_) => {
             let valid = u16::from(entry.is_valid());
             let header = RecordHeader { index, n_valid: valid, n_invalid: 1 - valid };
-            let clean = Hpte { v: entry.v & !V_DIRTY, ..entry };
-            KernelSink::open(host)?.load(&mut Batch::of(header, clean.to_be_bytes())?)
+            // Bit 0x40 is dropped by the kernel.
+            KernelSink::open(host)?.load(&mut Batch::of(header, entry.to_be_bytes())?)
         }
         Table::Memory(memory) => {
             memory.store(slot, Hpte { v: entry.v | V_DIRTY, ..entry });

@@ -171,7 +171,8 @@ mod tests {
         assert_eq!(stats.looked_up, TALLY);
         assert_eq!(
             stats.to_string(),
-            "saved 8 valid and 12 invalid slots in 4 records, 160 bytes, 2 passes; 80 bytes while stopped; CRC-32 cbf43926"
+            "saved 8 valid and 12 invalid slots in 4 records, 160 bytes, 2 passes; 80 bytes while stopped; CRC-32 \
+             cbf43926"
         );
         assert_eq!(stats.since_size(), (4, 160));
         stats.begin_table(Some(Order::MIN));

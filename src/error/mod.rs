@@ -39,7 +39,7 @@ impl Errno {
 
     /// The positive number.
     #[must_use]
-    pub const fn number(self) -> i32 {
+    pub fn number(self) -> i32 {
         self.0
     }
 }

@@ -94,4 +94,12 @@ mod tests {
         let sum = TAPS.iter().fold(power(REACH), |sum, tap| sum ^ power(REACH - tap));
         assert_eq!(sum, 0);
     }
+
+    #[test]
+    fn the_shortest_runs_are_long_enough() {
+        let bytes = [0x5a; LEAST_BYTES + WORD_BYTES];
+        for len in LEAST_BYTES..=bytes.len() {
+            assert_eq!(sparse(7, &bytes[..len]), looked_up(7, &bytes[..len]), "{len}");
+        }
+    }
 }

@@ -239,7 +239,7 @@ fn complete_and_lookups_do_not_wait_for_a_share_of_the_time() {
 }
 
 #[test]
-fn a_write_changes_one_slot_and_leaves_the_kernels_lock_alone() {
+fn a_write_changes_one_slot_whatever_its_bit_0x40() {
     let (model, host) = guest();
     let (before, (v, r)) = (model.dump(), hpte(5000));
     let write = |entry| write_hpte(&host, &Saver::default(), Slot(7), entry).expect("a write");
