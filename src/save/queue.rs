@@ -362,11 +362,9 @@ impl Flow {
         self.reading = false;
         let (read, buffer) = done.map_err(|error| self.failed = Some(error)).ok()?;
         let pass = self.pass();
-        // A stop's sweep may end in the middle of the table. There the thread stays until more is wanted.
-        let was_over = self.sweep.has_visited_all(read.stop);
         let end = self.sweep.advance(&read);
-        let is_over = self.sweep.has_visited_all(read.stop) && !was_over;
-        self.wanted &= end.is_none() && !is_over;
+        // A stop's sweep goes on from there for the stop's sake alone, and may end in the middle of the table.
+        self.wanted &= end.is_none();
         let tally = read.chunk.tally;
         let (buffer, spare) = if tally.bytes == 0 { (Vec::new(), Some(buffer)) } else { (buffer, None) };
         self.push(Records { buffer, tally, pass, looked_up: false, sweep_end: end });
