@@ -169,7 +169,7 @@ static void htab_log(void *opaque, int level, const char *line)
     trace_spapr_htab_log(level, line);
     /* What fails is returned as well */
     if (level == 2) {
-        warn_report("spapr/htab: %s", line);
+        warn_report("%s", line);
     }
 }
 
